@@ -98,6 +98,8 @@ OTHERWISE: Mapping[str, str] = {"concat": "concatenate", "gather": "take", "cons
 def keep_out() -> None:
     """From now on, whoever imports TensorFlow in this process gets `Absent` where that is a user's module, and else an
     ImportError, as of what is not installed."""
+    from keras.src.utils import module_utils
+
     real = builtins.__import__
 
     def importing(name, globals=None, locals=None, fromlist=(), level=0):
@@ -109,6 +111,7 @@ def keep_out() -> None:
         raise ImportError(f"{name}: this process has Keras on JAX", name=top)
 
     builtins.__import__ = importing  # type: ignore[assignment]
+    module_utils.tensorflow._available = False  # or Keras would import it to seed it, by another way
 
 
 def is_users(of: Mapping[str, Any] | None) -> bool:

@@ -60,13 +60,15 @@ def _dropout(own):
 def _shared(draws, x: Any, rate: float, noise_shape: Any):
     shape = _sizes(noise_shape, x)
     rows = draws.rows.shape[0]
+    # As words: in a program of bfloat16 Keras on JAX takes NumPy's whole numbers for floats.
+    drawn = [keras.ops.convert_to_tensor(x, "uint32") for x in (draws.key, draws.rows)]
     place = noted(draws, "keras", rate, shape, rows)
     if shape[0] != rows:  # rows that something of theirs is beside
         grouped = keras.ops.reshape(x, (rows, shape[0] // rows, *x.shape[1:]))
-        return keras.ops.reshape(bits.dropout(grouped, draws.key, draws.rows, rate, place), x.shape)
+        return keras.ops.reshape(bits.dropout(grouped, *drawn, rate, place), x.shape)
     if shape == list(x.shape):
-        return bits.dropout(x, draws.key, draws.rows, rate, place)
-    return x * bits.dropout(keras.ops.ones(shape, x.dtype), draws.key, draws.rows, rate, place)
+        return bits.dropout(x, *drawn, rate, place)
+    return x * bits.dropout(keras.ops.ones(shape, x.dtype), *drawn, rate, place)
 
 
 def _sizes(noise_shape, x):

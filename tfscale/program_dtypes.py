@@ -6,9 +6,12 @@ from typing import Any
 from unittest.mock import patch
 
 import keras
+import numpy as np
+from keras.src import backend
+from keras.src.backend.common import dtypes
 
 from twinscale.common.pairs.program import LOWER, is_plain
-from twinscale.tfscale.runtimes import on_tensorflow
+from twinscale.tfscale.runtimes import GIVEN, on_tensorflow
 
 MOVES = {"Identity", "Reshape", "Fill", "ExpandDims", "Squeeze", "Pack", "Unpack", "ConcatV2", "StridedSlice", "Tile",
          "Select", "SelectV2", "BroadcastTo", "Transpose", "ZerosLike", "OnesLike", "Placeholder", "NoOp", "Slice"}
@@ -28,8 +31,7 @@ def computing(modules: Iterable[Any], precision: str) -> Any:
     layers = [one for layer in modules for one in (layer, getattr(layer, "_functional", None)) if one is not None]
     policy, floatx = keras.dtype_policies.DTypePolicy(precision), keras.backend.floatx()
     with ExitStack() as stack:
-        if on_tensorflow():
-            stack.enter_context(exact_numbers())
+        stack.enter_context(exact_numbers() if on_tensorflow() else exact_promotion())
         for layer in layers:
             if getattr(layer.dtype_policy, "name", "") == "float32":
                 stack.enter_context(patch.dict(layer.__dict__, _dtype_policy=policy))
@@ -65,15 +67,50 @@ def exact_numbers() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def exact_promotion() -> Iterator[None]:
+    """While open, Keras on JAX keeps float64, which its promotion takes for float32 (Keras 3.15:
+    keras/src/backend/common/dtypes.py): in norms, means, tanh; and attention's softmax keeps what its scores are of."""
+    plain = backend.nn.dot_product_attention
+
+    def attended(query, key, value, *given, **named):
+        wide = backend.standardize_dtype(query.dtype) == "float64" and named.get("attn_logits_soft_cap") is None
+        return (attention if wide else plain)(query, key, value, *given, **named)
+
+    with patch.dict(dtypes.BIT64_TO_BIT32_DTYPE, float64="float64"), \
+            patch.object(backend.nn, "dot_product_attention", attended):
+        yield
+
+
+def attention(query: Any, key: Any, value: Any, bias: Any = None, mask: Any = None, scale: float | None = None,
+              is_causal: bool = False, **_: Any) -> Any:
+    """keras.ops.dot_product_attention, (B, T, N, H), in the dtype of its queries; keys and values may be of fewer
+    heads."""
+    ops, heads = keras.ops, query.shape[2]
+    key, value = (ops.repeat(x, heads // x.shape[2], 2) for x in (key, value))
+    scores = ops.einsum("btnh,bsnh->bnts", query, key) * (query.shape[-1]**-0.5 if scale is None else scale)
+    if bias is not None:
+        scores += ops.cast(bias, scores.dtype)
+    if is_causal:
+        causal = ops.tril(ops.ones(scores.shape[2:], "bool"))
+        mask = causal if mask is None else ops.logical_and(mask, causal)
+    if mask is not None:
+        lowest = np.finfo(scores.dtype).min * 0.7  # as Keras has it: not infinite, where nothing is to be seen
+        scores = ops.where(mask, scores, ops.full_like(scores, lowest))
+    return ops.einsum("bnts,bsnh->btnh", ops.softmax(scores), value)
+
+
 def first_lower(function: Any, given: tuple[Any, ...], precision: str) -> str:
     """Where a program first computes in less than a format, in words; "" where it does not. Masks and other numbers
     that float16 holds too are no computation.
 
     Args:
-      function: of TensorFlow's tensors.
+      function: of tensors.
       given: what it is called with, of the format.
       precision: what came in.
     """
+    if not on_tensorflow():
+        return GIVEN["first_lower"](function, given, precision)
     import tensorflow as tf
 
     traced = tf.function(function, autograph=False).get_concrete_function(*given)

@@ -15,7 +15,6 @@ from twinscale.common.pairs.program import Inputs, Program, chosen, named_output
 from twinscale.common.pairs.tensors import Tensor
 from twinscale.tfscale.program_draws import drawing
 from twinscale.tfscale.program_dtypes import computing, first_lower
-from twinscale.tfscale.program_leaks import leaks_of
 from twinscale.tfscale.program_sight import seen_of_keras
 from twinscale.tfscale.runtimes import GIVEN, as_tensor, nest, on_tensorflow
 
@@ -40,12 +39,10 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None, precisio
         tensors, start = _tensors_of(built, is_keras)
         asked = built if is_keras or precision == "float32" else _again(built, inputs, precision)
         call, variables = _caller(asked, is_keras, output, precision)
-        lower, leaks = "", tuple[str, ...]()
-        if precision != "float32" and on_tensorflow():
+        lower = ""
+        if precision != "float32":
             lower = first_lower(lambda tensors, inputs: call(tensors, inputs)[0],
                                 (_as(start, precision) if is_keras else {}, _as(inputs, precision)), precision)
-        elif precision == "float64":
-            leaks = leaks_of(lambda: call(start, inputs))
     except BadInput:
         raise
     except Exception as error:
@@ -75,7 +72,7 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None, precisio
         call(start, inputs, True, None, draws)
         return tuple(draws.calls)
 
-    return Program(_kind(built, is_keras), tensors, start, call, gradients, precision, lower, dropouts, leaks)
+    return Program(_kind(built, is_keras), tensors, start, call, gradients, precision, lower, dropouts)
 
 
 def _caller(built, is_keras, output, precision):

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-# Of JAX: what a room on that runtime gives by `give`, {"vjp": jax.vjp, ...}.
+# Of JAX: what a room on that runtime gives by `give`, {"vjp": jax.vjp, "jit": jax.jit, ...}.
 GIVEN: dict[str, Any] = {}
 
 
@@ -16,7 +16,8 @@ def on_tensorflow() -> bool:
 
 def give(**functions: Any) -> None:
     """Gives what the runtime differentiates (`vjp`, as jax.vjp) and compiles (`jit`, as jax.jit) with, and what says
-    which `device` it has (as jax.default_backend)."""
+    which `device` it has (as jax.default_backend) and where a function computes in less than a format (`first_lower`,
+    as `program_dtypes.first_lower`)."""
     GIVEN.update(functions)
 
 

@@ -69,7 +69,6 @@ class Program:
     # (inputs, how many rows they are) to its calls of stock dropout in training, as common.pairs.draws has them. Raises
     # BadInput where it draws otherwise.
     dropouts: Callable[[Inputs, int], tuple[Any, ...]] = lambda inputs, rows: ()
-    leaks: tuple[str, ...] = ()  # places that its framework computes in float32 whatever comes in, which nobody asked
 
 
 def in_training(program: Program) -> Program:

@@ -1,5 +1,5 @@
-"""tfscale's program on Keras' JAX runtime: float64 that holds, leaks of a user's stock layers by their names, what can
-be planted there too, and no TensorFlow."""
+"""tfscale's program on Keras' JAX runtime: float64 that holds, of a user's stock layers too, what can be
+planted there too, and no TensorFlow."""
 
 import json
 import os
@@ -14,8 +14,6 @@ HERE = Path(__file__).parent
 # Whose float64 Keras 3.15 takes for float32 on JAX, of stock layers that take one array of floats.
 LEAKING = {"Activation", "BatchNormalization", "GRU", "GroupNormalization", "LSTM", "LayerNormalization",
            "RMSNormalization", *(f"GlobalAveragePooling{n}D" for n in (1, 2, 3))}
-# Those of pictures and sounds as they are before training, whose float32 is their own on any runtime.
-PREPARING = {"ContrastLimitedAdaptiveHistogramEqualization", "Equalization", "MelSpectrogram", "RandomPerspective"}
 
 
 def answer(question, folder, *more):
@@ -44,18 +42,17 @@ def test_norms_and_pools_are_their_formulas_forward_and_backward(tmp_path):
 
 
 @pytest.mark.slow
-def test_which_stock_layers_leak_is_measured_and_each_is_named(tmp_path):
+def test_which_stock_layers_leak_is_measured_and_none_does_in_a_users_program(tmp_path):
     """By their jaxprs; it fails when Keras mends one, and then `tfscale/models/layers_wide.py` can go."""
-    found = {name: told for name, told in answer("leaking", tmp_path).items() if name not in PREPARING}
+    found = answer("leaking", tmp_path)
     assert len(found) > 40
-    leaking = {name for name, (lower, *_) in found.items() if lower}
+    leaking = {name for name, (lower, _) in found.items() if lower}
     aliases = {"GlobalAvgPool1D", "GlobalAvgPool2D", "GlobalAvgPool3D", "GroupQueryAttention"}
     assert leaking - aliases == LEAKING
-    for name, (lower, *named) in found.items():
-        assert bool(lower) == bool(named), name
+    assert not {name: lower for name, (_, lower) in found.items() if lower}
 
 
-def test_a_users_program_computes_as_on_tensorflow_and_says_where_it_leaks(tmp_path, monkeypatch):
+def test_a_users_program_computes_as_on_tensorflow_to_the_last_digits(tmp_path, monkeypatch):
     from twinscale.tfscale.programs import open_program
 
     found = answer("pair", tmp_path)
@@ -66,14 +63,13 @@ def test_a_users_program_computes_as_on_tensorflow_and_says_where_it_leaks(tmp_p
     start = {path: np.asarray(x) for path, x in found["float64"].pop("start").items()}
     ones = {name: np.ones(x.shape) for name, x in program.call(start, ids)[0].items()}
     gradients, outputs = program.gradients(start, ids, ones)
-    for name, x in outputs.items():
-        off = np.abs(np.asarray(found["float64"]["outputs"][name]) - x).max()
-        assert 1e-10 < off < 1e-5  # which is what leaks
-    assert gradients.keys() == found["float64"]["gradients"].keys()
-    assert program.leaks == () and found["float32"]["leaks"] == []
-    named = {"layer_normalization (LayerNormalization)", "final_norm (LayerNormalization)"}
-    assert named <= set(found["float64"]["leaks"])
-    assert not [one for one in found["float64"]["leaks"] if "Dense" in one]
+    wide = found["float64"]
+    for name, x in outputs.items():  # sums of at most 24 terms, in another order, through two blocks
+        assert np.abs(np.asarray(wide["outputs"][name]) - x).max() < 1e-13 * np.abs(x).max()
+    assert gradients.keys() == wide["gradients"].keys() and program.lower == wide["lower"] == ""
+    largest = max(np.abs(x).max() for x in gradients.values())
+    for name, x in gradients.items():
+        assert np.abs(np.asarray(wide["gradients"][name]) - x.ravel()[:4]).max() < 1e-13 * largest, name
 
 
 SHOWN = ("halved_residual", "flipped_kernel", "softmax_twice", "adam_epsilon", "trust_of_kernels", "scale_after_cast",

@@ -15,7 +15,7 @@ ROOMS = ("tfscale", "jaxscale")
 LONE = {"framework.py": "jaxscale", "models/matmul.py": "jaxscale",
         "models/ring.py": "jaxscale", "models/products.py": "jaxscale",
         **dict.fromkeys(("absent.py", "models/layers_wide.py", "mutants_program.py", "mutants_tensorflow.py",
-                         "mutants_update.py", "patches_step.py", "program_leaks.py", "runtimes.py", "wide.py"),
+                         "mutants_update.py", "patches_step.py", "runtimes.py", "wide.py"),
                         "tfscale")}
 FILES = sorted({path.relative_to(HERE / room).as_posix() for room in ROOMS for path in (HERE / room).rglob("*.py")}
                - LONE.keys())

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
 
 import keras
 from keras.src.backend.common import global_state
@@ -31,12 +30,8 @@ from twinscale.common.pairs.sides import (
 )
 from twinscale.tfscale.absent import NotHere
 from twinscale.tfscale.models.layers_wide import over_replicas
-from twinscale.tfscale.program_leaks import told
 from twinscale.tfscale.programs import open_program
 from twinscale.tfscale.runtimes import on_tensorflow
-
-if TYPE_CHECKING:
-    from twinscale.common.pairs.program import Program
 
 
 def build(m, classes, inputs, policy, keras):
@@ -81,14 +76,7 @@ def opened(m, specs, precision, classes):
         except NotHere as error:
             raise NotHere(f"model.{side}: {error}") from None
     check_program(m, side, program, batch, classes)
-    tell(side, program)
     return program
-
-
-def tell(side: str, program: "Program") -> None:
-    """Says on stderr, in one line, which layers of a side lose digits that its precision has."""
-    if program.leaks:
-        print(f"model.{side}: {told(program.leaks)}", file=sys.stderr, flush=True)
 
 
 @contextmanager
