@@ -59,7 +59,8 @@ def layers(keras: Keras) -> types.SimpleNamespace:
 def classes(keras: Keras) -> types.SimpleNamespace:
     """The layer classes for one keras module, made once."""
     return types.SimpleNamespace(**table_classes(keras), **norm_classes(keras) | wide_classes(keras),
-                                 **attention_classes(keras), **encoder_classes(keras), **image_classes(keras))
+                                 **attention_classes(keras), **computed_classes(keras), **encoder_classes(keras),
+                                 **image_classes(keras))
 
 
 def table_classes(keras: Keras) -> dict[str, type]:
@@ -202,6 +203,12 @@ def attention_classes(keras: Keras) -> dict[str, type]:
             mixed = product(by_share, shares, v)
             return ops.reshape(mixed, (-1, mixed.shape[1], math.prod(mixed.shape[2:])))
 
+    return {one.__name__: one for one in (Rotary, AttentionScores, CausalMask, AttentionMix)}
+
+
+def computed_classes(keras: Keras) -> dict[str, type]:
+    """{name: class} of what a runtime computes that has better than layers."""
+
     class Computed(keras.layers.Layer):
         """Causal attention (B, T, H D) by a function of the runtime's; see `to_train`."""
 
@@ -215,7 +222,7 @@ def attention_classes(keras: Keras) -> dict[str, type]:
         def call(self, q, k, v, segments=None):
             return self.function(self.name.removesuffix(".mix"), q, k, v, segments)
 
-    return {one.__name__: one for one in (Rotary, AttentionScores, CausalMask, AttentionMix, Computed)}
+    return {"Computed": Computed}
 
 
 def encoder_classes(keras: Keras) -> dict[str, type]:
