@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from twinscale.benchmarks.sides import COLUMNS, USUAL, ColumnPair
 from twinscale.common.errors import BadInput
-from twinscale.common.families import traits_of
+from twinscale.common.families.pair import refuse_of_one
 from twinscale.common.files.access import shown
 
 if TYPE_CHECKING:
@@ -55,6 +55,4 @@ def check_columns(recipe: "Recipe", columns: ColumnPair, swap: bool = False) -> 
                        "parts; leave it out")
     if recipe.compress.stages:
         raise BadInput("--columns: not for a recipe with stages in [compress]; compare it with compress.stages=[]")
-    if traits_of(recipe.model).foreign:
-        raise BadInput(f'--columns: model.family = "{recipe.model.family}": programs of your own run under their own '
-                       "runtime alone: leave it out")
+    refuse_of_one(recipe.model, "--columns", "its columns are of a Keras program and a Flax one; leave it out")

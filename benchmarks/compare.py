@@ -34,7 +34,6 @@ from twinscale.benchmarks.rungs.placing import Looks, first_cause, looked_at
 from twinscale.benchmarks.rungs.swap import swap_table
 from twinscale.benchmarks.sides import (
     COLUMNS,
-    HERE,
     ColumnPair,
     framework_of,
     ids_of,
@@ -238,10 +237,9 @@ def alone(recipe: Recipe, workers: Mapping[str, Worker], asked: bool) -> Sequenc
     some = {} if asked else {"dtypes": ["bfloat16"], "jit_compile": recipe.keras.jit_compile}
     if recipe.optimizer.name not in OPTIMIZERS.builtin:
         some["added"] = [recipe.optimizer.name]
-    # Of one framework they are the same; Keras on JAX has none of its own, and is looked at in its places.
-    sides = ["keras"] if is_of_one(recipe.model) else [key for key in workers if HERE[key] in ROOMS]
-    asked_of = {key: workers[key] for key in sides}
-    return [row for found in each(asked_of, lambda worker: worker.ask("operations", **some)).values() for row in found]
+    asked_of = {"keras": workers["keras"]} if is_of_one(recipe.model) else workers  # of one framework they are the same
+    found = each(asked_of, lambda worker: worker.ask("operations", **some))
+    return [row | {"backend": key} for key, rows in found.items() for row in rows]
 
 
 def place_cause(recipe: Recipe, dataset: Dataset, out: Path, verdict: dict[str, Any], workers: Mapping[str, Worker],
@@ -316,18 +314,20 @@ def add_meshes(verdict: dict[str, Any], rung: Rung, meshes: dict[str, Any]) -> N
 
 
 def planted(plant: str | None, columns: ColumnPair = ()) -> list[tuple[str, str]]:
-    """[(the key of a side, mutant)] of the hidden option, which means all columns of a program, or with @RUNTIME the
-    one on that runtime. Raises BadInput for anything but BACKEND[@RUNTIME]:MUTANT, and where no side is such a column.
+    """[(the key of a side, mutant)] of the hidden option, which means all columns of a program, with @RUNTIME the one
+    on that runtime, and of @RUNTIME alone all that run on it. Raises BadInput for anything else than these, and where
+    no side is such a column.
     """
     if plant is None:
         return []
     who, _, name = plant.partition(":")
     program, at, runtime = who.partition("@")
-    found = [(key, name) for key, column in ids_of(columns).items() if program == COLUMNS[column].program
-             and (not at or runtime == COLUMNS[column].runtime)]
+    found = [(key, name) for key, column in ids_of(columns).items()
+             if program == COLUMNS[column].program or at and not program
+             if not at or runtime == COLUMNS[column].runtime]
     if not found or not name:
         raise BadInput(f"--plant {plant}: expected BACKEND:MUTANT with a backend of {', '.join(ROOMS)}, or "
-                       "BACKEND@RUNTIME:MUTANT of one of the columns that are compared")
+                       "BACKEND@RUNTIME:MUTANT of one of the columns that are compared, or @RUNTIME:MUTANT")
     return found
 
 

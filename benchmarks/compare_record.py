@@ -11,8 +11,9 @@ from twinscale.benchmarks.output import CHECKS, again, made, tell
 from twinscale.benchmarks.report.page import write_report
 from twinscale.benchmarks.rung_table import not_climbed
 from twinscale.benchmarks.rungs.evaluations import SIDES
-from twinscale.benchmarks.sides import COLUMNS, LABELS, ROOMS, ColumnPair, titles_of
+from twinscale.benchmarks.sides import COLUMNS, LABELS, ColumnPair, titles_of
 from twinscale.benchmarks.verdict import PARTS, Rung, Verdict
+from twinscale.common.backends import RUNTIMES
 from twinscale.common.data.arrays import unread
 from twinscale.common.families.pair import is_of_one
 from twinscale.common.files.results import write_result
@@ -64,7 +65,7 @@ def told(verdict: dict[str, Any], recipe: "Recipe", dataset: "Dataset", out: Pat
     whole["rungs"] = [rung | {"checks": rung["checks"][:CHECKS]} for rung in whole["rungs"]]
     lost = {PARTS[part]: f"{part} failed: {said}" for part, said in whole.get("failed", {}).items() if part in PARTS}
     whole["skipped"] = [row | {"why": lost.get(row["name"], row["why"])} for row in whole["skipped"]]
-    whole["limits"] = [*whole["limits"], *unheeded(recipe, out), *in_places_alone(pair)]
+    whole["limits"] = [*whole["limits"], *unheeded(recipe, out)]
     return whole
 
 
@@ -108,21 +109,15 @@ def differences(recipe: "Recipe") -> list[list[str]]:
              f"scan = {recipe.jax.scan}, remat = {recipe.jax.remat}"]]
 
 
-def in_places_alone(pair: ColumnPair) -> list[str]:
-    """A line for each column whose operations are not measured by themselves."""
-    return [f"operations of {COLUMNS[name].title} are looked at in their places, and not by themselves"
-            for name in pair if name not in ROOMS]
-
-
 def between(recipe: "Recipe", pair: ColumnPair) -> list[list[str]]:
     """`differences` of a pair of columns: what they share is left out."""
     programs = {"keras": "Keras functional graph", "jax": "Flax NNX modules"}
-    runtimes = {"tensorflow": ("TensorFlow", f"jit_compile = {recipe.keras.jit_compile}"),
-                "jax": ("JAX", f"scan = {recipe.jax.scan}, remat = {recipe.jax.remat}")}
+    how = {"tensorflow": f"jit_compile = {recipe.keras.jit_compile}",
+           "jax": f"scan = {recipe.jax.scan}, remat = {recipe.jax.remat}"}
     columns = [COLUMNS[name] for name in pair]
     rows = [["program", *(programs[column.program] for column in columns)],
-            ["runtime", *(runtimes[column.runtime][0] for column in columns)],
-            ["how it runs", *(runtimes[column.runtime][1] for column in columns)]]
+            ["runtime", *(RUNTIMES[column.runtime] for column in columns)],
+            ["how it runs", *(how[column.runtime] for column in columns)]]
     return [row for row in rows if row[1] != row[2]]
 
 

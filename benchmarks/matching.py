@@ -5,11 +5,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twinscale.benchmarks.sides import labelled
+from twinscale.benchmarks.sides import ColumnPair, labelled, rooms_of
 from twinscale.benchmarks.workers import open_workers
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, NO, BadInput, one_of
-from twinscale.common.families.pair import Pair, sides_of, whence
+from twinscale.common.families.pair import Pair, refuse_of_one, sides_of, whence
 from twinscale.common.files.access import check_regular, exists, read_bytes, read_text, shown, write_bytes, write_text
 from twinscale.common.files.pins import unpinned
 from twinscale.common.foreign.taken import first_of
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 
-def match(recipe: "Recipe", overwrite: bool = False, checkpoint: Path | None = None, of: str | None = None
-          ) -> dict[str, Any]:
+def match(recipe: "Recipe", overwrite: bool = False, checkpoint: Path | None = None, of: str | None = None,
+          runtime: str | None = None) -> dict[str, Any]:
     """Finds the match of a pair, and writes it and the first weights where the recipe has them.
 
     Args:
@@ -32,6 +32,7 @@ def match(recipe: "Recipe", overwrite: bool = False, checkpoint: Path | None = N
       checkpoint: of whose weights the first ones are made; None for the first program's own initial values.
       of: whose checkpoint it is, "keras" or "flax", or "a" or "b": the match carries one of the second's back. Unless
         said, the first's.
+      runtime: what the Keras side runs on, "tensorflow" or "jax", of a pair of two frameworks.
     Returns: {"match", "weights": their files, "from": where the first weights come from, "keras", "flax", or "a", "b":
     what was found of each side, "exit_code": 0 where outputs agree under the match, 1 where they do not}. Raises
     BadInput where the model is no pair, a file is there already, or a tensor has no partner or is not in the
@@ -41,6 +42,7 @@ def match(recipe: "Recipe", overwrite: bool = False, checkpoint: Path | None = N
         raise BadInput(f'model.family = "{recipe.model.family}": its tensors have one name in both backends; a pair is '
                        'matched, model.family = "pair"')
     first_side, second = sides_of(recipe.model)
+    columns = columns_on(recipe.model, runtime)
     whose = one_of({side: NAMED.get(side, side) for side in (first_side, second)}, of or first_side, "--of")
     if checkpoint is not None and not checkpoint.is_dir():
         check_regular(checkpoint)
@@ -52,10 +54,10 @@ def match(recipe: "Recipe", overwrite: bool = False, checkpoint: Path | None = N
     loose = recipe.with_values(train={"precision": "float32"}, model={
         "match": str(files[0]), "weights": str(files[1])})
     open_dataset(loose)
-    with tempfile.TemporaryDirectory() as folder, labelled(recipe.model):
+    with tempfile.TemporaryDirectory() as folder, labelled(recipe.model, columns):
         first, outputs, out = (Path(folder) / name for name in (
             "first.safetensors", "outputs.safetensors", "match.toml"))
-        with open_workers(anew=True, model=recipe.model) as workers:
+        with open_workers(rooms=rooms_of(recipe.model, columns), anew=True, model=recipe.model) as workers:
             given_out = {"first": first, "outputs": outputs, "out": out}
             found = {first_side: workers["keras"].ask("leave_program", loose, first=first, outputs=outputs),
                      second: workers["jax"].ask("match_program", loose, **given_out)}
@@ -77,6 +79,15 @@ def match(recipe: "Recipe", overwrite: bool = False, checkpoint: Path | None = N
             write_bytes(path, read_bytes(made, most=None))
     return {"match": str(files[0]), "weights": str(files[1]), "from": came, **found,
             "narrow": narrow, "exit_code": DID_IT if found[second]["agrees"] else NO}
+
+
+def columns_on(model: Pair, runtime: str | None) -> ColumnPair:
+    """The columns that a pair is matched as, where its Keras side runs on a runtime that is named; () of the usual
+    ones. Raises BadInput where both programs are of one framework, for one that is not theirs."""
+    if runtime != "jax":
+        return ()
+    refuse_of_one(model, "--runtime jax", "`twinscale compare` trains them on their framework's own; leave it out")
+    return ("keras-jax", "jax")
 
 
 def files_of(model: Pair, checkpoint: Path | None) -> tuple[tuple[Path, Path], Path | None]:

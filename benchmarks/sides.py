@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from twinscale.common.backends import BACKENDS, RUNTIMES, module_of
 from twinscale.common.families.pair import is_of_one
 from twinscale.common.registry import short
 
@@ -27,9 +28,9 @@ class Column:
     runtime: str
 
 
-COLUMNS = {"keras": Column("Keras on TensorFlow", "twinscale.tfscale", "keras", "tensorflow"),
-           "keras-jax": Column("Keras on JAX", "twinscale.kerasjax", "keras", "jax"),
-           "jax": Column("Flax on JAX", "twinscale.jaxscale", "jax", "jax")}
+PROGRAMS = {"keras": "Keras", "jax": "Flax"}
+COLUMNS = {name: Column(f"{PROGRAMS[backend.program]} on {RUNTIMES[backend.runtime]}", module_of(name), backend.program,
+                        backend.runtime) for name, backend in BACKENDS.items()}
 ColumnPair = tuple[str, ...]  # the ids of two columns, or () of the usual ones
 USUAL = {"keras": "Keras", "jax": "JAX"}
 ROOMS = {key: COLUMNS[key].room for key in USUAL}

@@ -25,7 +25,7 @@ from twinscale.common.files.access import escaped_lines
 if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
 
-SWAPPED = {"keras on jax": "twinscale.swap.keras_on_jax", "flax on tensorflow": "twinscale.swap.flax_on_tensorflow"}
+SWAPPED = {"keras on jax": "twinscale.kerasjax", "flax on tensorflow": "twinscale.swap.flax_on_tensorflow"}
 # On a GPU, two processes that leave each other room.
 ENVIRONMENT = {**process.QUIET, process.SHARED: "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true",
                "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}

@@ -51,6 +51,8 @@ def applied(key: str, name: str, wanted: str, *given: Any, **options: Any) -> An
         raise BadInput(f"{where}: {type(function).__name__}: a function that returns {wanted} is wanted")
     try:
         return function(*given, **options)
+    except BadInput as error:  # which says all
+        raise type(error)(f"{where}: {error}") from None
     except Exception as error:
         lines = [line for line in traceback.format_exception(error) if "/twinscale/" not in line][-SHOWN:]
         raise BadInput(f"{where}: breaks when it is called with options {options}: {type(error).__name__}: "

@@ -254,7 +254,9 @@ def module_of(graph, weights, running=MappingProxyType({})):
 
 def running_of(model):
     """{path: array} of a module's running statistics."""
-    return model.running if not isinstance(model, nnx.Module) else {".".join(path): v[...] for path, v in nnx.to_flat_state(nnx.state(model, nnx.BatchStat))}
+    if not isinstance(model, nnx.Module):
+        return model.running
+    return {".".join(path): v[...] for path, v in nnx.to_flat_state(nnx.state(model, nnx.BatchStat))}
 
 
 def evaluated(state):

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from twinscale.jaxscale.devices_compile import jit_once
 from twinscale.jaxscale.framework import Framework, Held
+from twinscale.jaxscale.program_dtypes import first_lower
 from twinscale.kerasjax import graph, optimizer
-from twinscale.tfscale import batch_loss
+from twinscale.tfscale import batch_loss, runtimes
 
 if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
@@ -38,3 +40,5 @@ class Keras:
 
 
 KERAS: Framework = Keras()
+runtimes.give(vjp=jax.vjp, jit=jit_once, device=jax.default_backend,
+              first_lower=lambda function, given, precision: first_lower(jax.jit(function).trace(*given), precision))

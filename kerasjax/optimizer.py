@@ -5,6 +5,7 @@ State goes by slot and path, in a named tuple of the slots' fields: {path: array
 
 from collections import namedtuple
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from twinscale.common.optimizers.factors import moves_all_alike
 from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.jaxscale.models import canonical_variables
 from twinscale.tfscale.optimizer import make_optimizer, slots
+from twinscale.tfscale.program_dtypes import exact_promotion
 
 if TYPE_CHECKING:
     from twinscale.jaxscale.train import State
@@ -73,7 +75,7 @@ def moved(recipe: Recipe, state: "State", weights: Tensors, gradients: Tensors, 
         given += [(v, values[path]) for path, v in zip(variables, held, strict=True)]
     rest = {name.partition("/")[2]: v for name, v in optimizer.rest.items()}
     given += [(v, kept[-1][name]) for name, v in rest.items()]
-    with keras.StatelessScope(given) as scope:
+    with keras.StatelessScope(given) as scope, exact_promotion():
         optimizer.apply([gradients[path] for path in variables], list(variables.values()))
     found = [{path: scope.get_current_value(v) for path, v in zip(variables, held, strict=True)}
              for held in groups.values()]
@@ -89,7 +91,7 @@ def made(recipe: Recipe, shapes: tuple[tuple[str, tuple[int, ...]], ...]
 
     def make():
         kind = str(master_dtype(recipe))
-        variables = {path: keras.Variable("zeros", shape, kind, name=path) for path, shape in shapes}
+        variables = {path: variable(path, shape, kind) for path, shape in shapes}
         found.append((make_optimizer(recipe, variables), variables))
 
     if described(recipe.optimizer).theirs:
@@ -98,6 +100,13 @@ def made(recipe: Recipe, shapes: tuple[tuple[str, tuple[int, ...]], ...]
     else:
         jax.eval_shape(make)
     return found[0]
+
+
+def variable(path: str, shape: tuple[int, ...], dtype: str) -> keras.Variable:
+    """A weight of zeros, which a user's own optimizer knows as that of a layer: by "LAYER/NAME"."""
+    layer, _, name = path.rpartition(".")
+    with keras.name_scope(layer) if layer else nullcontext():
+        return keras.Variable("zeros", shape, dtype, name=name)
 
 
 def shapes_of(tensors: Tensors) -> tuple[tuple[str, tuple[int, ...]], ...]:

@@ -17,3 +17,7 @@ try:
 finally:
     for name in HIDDEN:
         del sys.modules[name]
+if OTHER == "tensorflow":
+    from twinscale.tfscale import absent
+
+    absent.keep_out()

@@ -2,10 +2,12 @@
 
 from twinscale.common.calls.worker import serve
 from twinscale.common.export import shipping
+from twinscale.common.pairs.calls import pair_calls
 from twinscale.tfscale.devices_compile import hasten
 from twinscale.tfscale.models import pair
 from twinscale.tfscale.mutants import MUTANTS, NEUTRAL
 from twinscale.tfscale.mutants_inside import INSIDE
+from twinscale.tfscale.mutants_runtime import RUNTIME
 from twinscale.tfscale.operations import implementations, measured, use_stock
 from twinscale.tfscale.room import ROOM
 
@@ -31,41 +33,6 @@ def latencies(**arguments):
     return shipping.latencies(load, **arguments)
 
 
-def leave_program(**arguments):
-    """See `common.pairs.matching.leave_program`."""
-    from twinscale.common.pairs import matching
-
-    return matching.leave_program(ROOM, pair.opened, **arguments)
-
-
-def idle_program(**arguments):
-    """See `common.pairs.matching.idle_program`."""
-    from twinscale.common.pairs import matching
-
-    return matching.idle_program(ROOM, pair.opened, **arguments)
-
-
-def match_program(**arguments):
-    """See `common.pairs.matching.match_program`."""
-    from twinscale.common.pairs import matching
-
-    return matching.match_program(ROOM, pair.opened, **arguments)
-
-
-def leave_sight(**arguments):
-    """See `common.pairs.sight.leave_sight`."""
-    from twinscale.common.pairs import sight
-
-    return sight.leave_sight(ROOM, pair.opened, "keras", **arguments)
-
-
-def leave_fed_sight(**arguments):
-    """See `common.pairs.sight.leave_fed_sight`."""
-    from twinscale.common.pairs import sight
-
-    return sight.leave_fed_sight(ROOM, pair.opened, "keras", **arguments)
-
-
 def measure_generation(**arguments):
     """See `common.generation.measure.measure_generation`."""
     from twinscale.common.generation import measure
@@ -75,10 +42,6 @@ def measure_generation(**arguments):
 
 
 if __name__ == "__main__":
-    serve(ROOM, MUTANTS | NEUTRAL | INSIDE, {"operations": measured, "hasten": hasten,
-                                              "leave_program": leave_program, "idle_program": idle_program,
-                                              "match_program": match_program, "leave_sight": leave_sight,
-                                              "leave_fed_sight": leave_fed_sight, "stock": use_stock,
-                                              "implementations": implementations, "ship": ship,
-                                              "file_metrics": file_metrics, "latencies": latencies,
-                                              "measure_generation": measure_generation})
+    serve(ROOM, MUTANTS | NEUTRAL | INSIDE | RUNTIME, pair_calls(ROOM, pair.opened, "keras") | {
+        "operations": measured, "hasten": hasten, "stock": use_stock, "implementations": implementations, "ship": ship,
+        "file_metrics": file_metrics, "latencies": latencies, "measure_generation": measure_generation})

@@ -35,7 +35,7 @@ def fold_in(key: Tensor, data: Tensor | int) -> Tensor:
 def step_key(seed: int, number: Tensor | int) -> Tensor:
     """The key that whatever step `number` (a uint32 scalar, or an integer) draws is folded from. Nothing else folds a
     step into a recipe's seed."""
-    return fold_in(ops.convert_to_tensor(root_key(seed)), number)
+    return fold_in(ops.convert_to_tensor(root_key(seed), "uint32"), number)
 
 
 def draw(key: Tensor, rows_B: Tensor, size: int) -> Tensor:
@@ -58,5 +58,6 @@ def dropout(x: Tensor, key: Tensor, rows_B: Tensor, rate: float, place: int) -> 
 
 
 def word(value: int) -> Tensor:
-    """An integer as a uint32 constant: TensorFlow would take a Python integer for an int32."""
-    return ops.convert_to_tensor(np.uint32(value))
+    """An integer as a uint32 constant: TensorFlow would take a Python integer for an int32, and Keras on JAX, in a
+    program of bfloat16, NumPy's for a float."""
+    return ops.convert_to_tensor(np.uint32(value), "uint32")

@@ -4,11 +4,9 @@ from collections.abc import Iterator
 from unittest.mock import patch
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 from twinscale.common.planted.planting import registry
-from twinscale.common.planted.reach import everywhere
-from twinscale.tfscale import batch_loss
 from twinscale.tfscale.models import encoder
 from twinscale.tfscale.models.layers import layers
 
@@ -27,7 +25,7 @@ def seen_padding() -> Iterator[None]:
 def counted_padding() -> Iterator[None]:
     """The mean over tokens is one over padding too."""
     mean = LAYERS.MeanOver.call
-    with patch.object(LAYERS.MeanOver, "call", lambda self, x, kept: mean(self, x, tf.ones_like(kept))):
+    with patch.object(LAYERS.MeanOver, "call", lambda self, x, kept: mean(self, x, ops.ones_like(kept))):
         yield
 
 
@@ -42,21 +40,8 @@ def positions_from_one() -> Iterator[None]:
 @change("follows", "attention mask", "*.mask", needs="encoder")
 def scores_of_zero() -> Iterator[None]:
     """Scores of padding are zero and not the lowest number: scores are multiplied by the mask."""
-    with patch.object(LAYERS.PaddingMask, "call", lambda self, scores, kept: scores * tf.cast(
+    with patch.object(LAYERS.PaddingMask, "call", lambda self, scores, kept: scores * ops.cast(
             kept, scores.dtype)[:, None, None, None]):
-        yield
-
-
-@change("follows", "embedding", "token_type", needs="encoder, types")
-def types_ignored() -> Iterator[None]:
-    """All tokens have type 0, as in a program that is not given their types."""
-    model_inputs = batch_loss.model_inputs
-
-    def alike(recipe, batch, key):
-        found = model_inputs(recipe, batch, key)
-        return {**found, "types": tf.zeros_like(found["types"])}
-
-    with everywhere("model_inputs", model_inputs, alike):
         yield
 
 
@@ -83,8 +68,8 @@ def head_of_hidden_not_tied() -> Iterator[None]:
     def stopped(self, inputs, reverse=False):
         if not reverse:
             return call(self, inputs)
-        table = tf.stop_gradient(tf.convert_to_tensor(self._embeddings))
-        return tf.linalg.matmul(inputs, tf.cast(table, inputs.dtype), transpose_b=True)
+        table = ops.stop_gradient(ops.convert_to_tensor(self._embeddings))
+        return ops.matmul(inputs, ops.transpose(ops.cast(table, inputs.dtype)))
 
     with patch.object(LAYERS.TiedEmbedding, "call", stopped):
         yield
@@ -94,6 +79,6 @@ def head_of_hidden_not_tied() -> Iterator[None]:
 def shallow_padding() -> Iterator[None]:
     """Scores of padding are -1e35, and not the lowest number."""
     call = LAYERS.PaddingMask.call
-    shallow = lambda self, scores, kept: tf.maximum(call(self, scores, kept), -1e35)  # noqa: E731
+    shallow = lambda self, scores, kept: ops.maximum(call(self, scores, kept), -1e35)  # noqa: E731
     with patch.object(LAYERS.PaddingMask, "call", shallow):
         yield

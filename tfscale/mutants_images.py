@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from unittest.mock import patch
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 from twinscale.common.planted.planting import registry
 from twinscale.tfscale.models import encoder
 from twinscale.tfscale.models.layers import layers
 from twinscale.tfscale.patches import changed_model
+from twinscale.tfscale.wide import mean
 
 CHANGES, change = registry()
 LAYERS = layers(keras)
@@ -28,7 +29,7 @@ def padded_same() -> Iterator[None]:
     zeros = keras.layers.ZeroPadding2D.call
 
     def same(self, x):
-        return tf.pad(x, ((0, 0), (2, 3), (2, 3), (0, 0))) if self.name == "stem.conv.zeros" else zeros(self, x)
+        return ops.pad(x, ((0, 0), (2, 3), (2, 3), (0, 0))) if self.name == "stem.conv.zeros" else zeros(self, x)
 
     with patch.object(keras.layers.ZeroPadding2D, "call", same):
         yield
@@ -37,7 +38,7 @@ def padded_same() -> Iterator[None]:
 @change("residual", "max pooling", "stem.pool", needs="resnet, max pooling")
 def pooled_same() -> Iterator[None]:
     """Max pooling has more around it behind than before, as padding "same" has it."""
-    with patch.object(LAYERS.MaxPooling, "call", lambda self, x: tf.nn.max_pool2d(x, self.window, self.stride, "SAME")):
+    with patch.object(LAYERS.MaxPooling, "call", lambda self, x: ops.max_pool(x, self.window, self.stride, "same")):
         yield
 
 
@@ -48,7 +49,7 @@ def token_without_position() -> Iterator[None]:
 
     def bare(self, ids):
         x = call(self, ids)
-        return tf.concat([tf.zeros_like(x[:, :1]), x[:, 1:]], 1) if self.name == "position" else x
+        return ops.concatenate([ops.zeros_like(x[:, :1]), x[:, 1:]], 1) if self.name == "position" else x
 
     with patch.object(keras.layers.Embedding, "call", bare):
         yield
@@ -74,23 +75,12 @@ def patches_by_columns() -> Iterator[None]:
     """Patches are counted column by column, and not row by row."""
     call = keras.layers.Reshape.call
     with patch.object(keras.layers.Reshape, "call", lambda self, x: call(
-            self, tf.transpose(x, (0, 2, 1, 3)) if self.name == "patches" else x)):
+            self, ops.transpose(x, (0, 2, 1, 3)) if self.name == "patches" else x)):
         yield
 
 
 @change("patches", "linear", "pooler", needs="vit, a pooler")
 def mean_of_tokens() -> Iterator[None]:
     """The head reads the mean of all tokens in place of the class token."""
-    with patch.object(LAYERS.First, "call", lambda self, x: tf.reduce_mean(x, 1)):
-        yield
-
-
-@change("patches", needs="vit")
-def norm_by_moments() -> Iterator[None]:
-    """Layer norm by TensorFlow's own moments and batch normalisation."""
-    def call(self, x):
-        mean, variance = tf.nn.moments(x, [-1], keepdims=True)
-        return tf.nn.batch_normalization(x, mean, variance, self.beta, self.gamma, tf.constant(self.epsilon, x.dtype))
-
-    with patch.object(keras.layers.LayerNormalization, "call", call):
+    with patch.object(LAYERS.First, "call", lambda self, x: mean(x, 1)):
         yield

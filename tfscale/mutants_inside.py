@@ -5,14 +5,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from unittest.mock import patch
 
-import tensorflow as tf
+from keras import ops
 
 from twinscale.common.families.places import WHOLE
 from twinscale.common.planted.inside import PAIR, swapped
 from twinscale.common.planted.planting import registry
-from twinscale.tfscale import program_sight, programs, train
+from twinscale.tfscale import program_sight, programs
+from twinscale.tfscale.bits import Tensor
 from twinscale.tfscale.models import pair
-from twinscale.tfscale.patches import changed_gradients
+from twinscale.tfscale.runtimes import nest
 
 INSIDE, change = registry()
 WIDEST = 1024  # of an identity
@@ -28,7 +29,7 @@ def scaled_output(module: str) -> Iterator[None]:
 @change(PAIR, WHOLE, phase="backward")
 def missing_gradient(module: str) -> Iterator[None]:
     """No gradient goes through what a module makes."""
-    with changed_outputs(module, tf.stop_gradient):
+    with changed_outputs(module, ops.stop_gradient):
         yield
 
 
@@ -36,11 +37,11 @@ def missing_gradient(module: str) -> Iterator[None]:
 def equal_einsum(module: str) -> Iterator[None]:
     """What a module makes goes through an einsum with the identity, or with ones where it is wide."""
     def same(x):
-        if not x.shape.rank:
+        if not len(x.shape):
             return x
         width = x.shape[-1]
-        return tf.einsum("...i,ij->...j", x, tf.eye(width, dtype=x.dtype)) if width <= WIDEST else tf.einsum(
-            "...i,i->...i", x, tf.ones(width, x.dtype))
+        return ops.einsum("...i,ij->...j", x, ops.eye(width, dtype=x.dtype)) if width <= WIDEST else ops.einsum(
+            "...i,i->...i", x, ops.ones(width, x.dtype))
 
     with changed_outputs(module, same):
         yield
@@ -67,6 +68,10 @@ def swapped_tensors(at: str) -> Iterator[None]:
 @change(PAIR, "update", phase="optimizer")
 def frozen_tensor(name: str) -> Iterator[None]:
     """One tensor stays at its first values."""
+    import tensorflow as tf
+
+    from twinscale.tfscale import train
+
     update = train.update
 
     def changed(recipe, state, gradients):
@@ -84,12 +89,18 @@ def frozen_tensor(name: str) -> Iterator[None]:
 @change(PAIR, WHOLE, phase="backward")
 def lost_gradient(name: str) -> Iterator[None]:
     """One tensor gets no gradient."""
-    with changed_gradients(name, tf.zeros_like):
+    from twinscale.tfscale.patches_step import changed_gradients
+
+    with changed_gradients(name, ops.zeros_like):
         yield
 
 
+# Of those the ones that touch the program alone, on whichever runtime.
+PORTABLE = {name: INSIDE[name] for name in ("scaled_output", "missing_gradient", "equal_einsum", "swapped_tensors")}
+
+
 @contextmanager
-def changed_outputs(module: str, function: Callable[[tf.Tensor], tf.Tensor]) -> Iterator[None]:
+def changed_outputs(module: str, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """What a module makes, by its path, is as a function of each float tensor makes it; whoever looks sees that."""
     watched = programs.seen_of_keras
 
@@ -100,7 +111,7 @@ def changed_outputs(module: str, function: Callable[[tf.Tensor], tf.Tensor]) -> 
 
         def __call__(self, *given, **named):
             made = call(self, *given, **named)
-            return tf.nest.map_structure(lambda x: function(x) if program_sight.floats(x) else x, made) if names.get(
+            return nest().map_structure(lambda x: function(x) if program_sight.floats(x) else x, made) if names.get(
                 id(self)) == module else made
 
         with patch.object(base, "__call__", __call__), watched(kind, names, seen):

@@ -1,16 +1,17 @@
-"""Errors of the model's operations. See `common/planted/mutants.py`; more of them stand in `mutants.py`."""
+"""Errors of the model's operations. See `common/planted/mutants.py`; more of them stand in `mutants_program.py`."""
 
 from collections.abc import Iterator
 from unittest.mock import patch
 
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from twinscale.common.planted.planting import registry
 from twinscale.tfscale.models import layers as own
 from twinscale.tfscale.models.layers import layers
-from twinscale.tfscale.patches import changed_gradients, changed_model
+from twinscale.tfscale.patches import changed_model, turned
+from twinscale.tfscale.wide import mean
 
 CHANGES, change = registry()
 LAYERS = layers(keras)
@@ -24,8 +25,8 @@ def interleaved_heads() -> Iterator[None]:
     def interleaved(self, shares, v):
         mixed = call(self, shares, v)
         heads = shares.shape[1] * shares.shape[2]
-        parted = tf.reshape(mixed, (-1, mixed.shape[1], heads, mixed.shape[2] // heads))
-        return tf.reshape(tf.transpose(parted, (0, 1, 3, 2)), tf.shape(mixed))
+        parted = ops.reshape(mixed, (-1, mixed.shape[1], heads, mixed.shape[2] // heads))
+        return ops.reshape(ops.transpose(parted, (0, 1, 3, 2)), ops.shape(mixed))
 
     with patch.object(LAYERS.AttentionMix, "call", interleaved):
         yield
@@ -38,7 +39,7 @@ def scaled_embedding() -> Iterator[None]:
 
     def scaled(self, inputs, reverse=False):
         found = call(self, inputs, reverse)
-        return found if reverse else found * tf.constant(self.output_dim ** 0.5, found.dtype)
+        return found if reverse else found * self.output_dim ** 0.5
 
     with patch.object(LAYERS.TiedEmbedding, "call", scaled):
         yield
@@ -50,9 +51,9 @@ def float32_angles() -> Iterator[None]:
     def call(self, x, positions):
         half = x.shape[-1] // 2
         angles = (np.arange(self.length)[:, None] * self.base ** (-np.arange(half) / half)).astype(np.float32)
-        cos, sin = (tf.gather(tf.constant(f(angles), x.dtype), positions)[:, :, None] for f in (np.cos, np.sin))
-        a, b = tf.split(x, 2, -1)
-        return tf.concat([a * cos - b * sin, b * cos + a * sin], -1)
+        cos, sin = (turned(f(angles), x, positions) for f in (np.cos, np.sin))
+        a, b = ops.split(x, 2, -1)
+        return ops.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
 
     with patch.object(LAYERS.Rotary, "call", call):
         yield
@@ -63,7 +64,7 @@ def centred_rms() -> Iterator[None]:
     """RMS norm takes the mean away first."""
     call = LAYERS.RMSNormalization.call
     with patch.object(LAYERS.RMSNormalization, "call",
-                      lambda self, x: call(self, x - tf.reduce_mean(x, -1, keepdims=True))):
+                      lambda self, x: call(self, x - mean(x, -1, keepdims=True))):
         yield
 
 
@@ -94,7 +95,7 @@ def flipped_kernel() -> Iterator[None]:
     """Convolutions turn their kernels around, as mathematicians have it."""
     convolve = keras.layers.Conv2D.convolution_op
     with patch.object(keras.layers.Conv2D, "convolution_op", lambda self, x, kernel: convolve(
-            self, x, tf.reverse(tf.convert_to_tensor(kernel), (0, 1)))):
+            self, x, ops.flip(ops.convert_to_tensor(kernel), (0, 1)))):
         yield
 
 
@@ -102,7 +103,7 @@ def flipped_kernel() -> Iterator[None]:
 def capped_relu() -> Iterator[None]:
     """ReLUs end at one."""
     call = keras.layers.Activation.call
-    capped = lambda self, x: tf.minimum(call(self, x), 1) if "relu" in self.name else call(self, x)  # noqa: E731
+    capped = lambda self, x: ops.minimum(call(self, x), 1) if "relu" in self.name else call(self, x)  # noqa: E731
     with patch.object(keras.layers.Activation, "call", capped):
         yield
 
@@ -111,8 +112,8 @@ def capped_relu() -> Iterator[None]:
 def float32_products() -> Iterator[None]:
     """Products are of float32, in float64 too."""
     def call(self, x, training=None):
-        narrow = tf.matmul(tf.cast(x, tf.float32), tf.cast(self.kernel, tf.float32))
-        return tf.cast(narrow, x.dtype) + tf.cast(self.bias, x.dtype)
+        narrow = ops.matmul(ops.cast(x, "float32"), ops.cast(self.kernel, "float32"))
+        return ops.cast(narrow, x.dtype) + ops.cast(self.bias, x.dtype)
 
     with patch.object(keras.layers.Dense, "call", call):
         yield
@@ -123,7 +124,7 @@ def sigmoid_gelu() -> Iterator[None]:
     """GELU as x sigmoid(1.702 x)."""
     from twinscale.tfscale.models import mlp
 
-    with patch.object(mlp, "activation", lambda name: lambda x: x * tf.sigmoid(tf.constant(1.702, x.dtype) * x)):
+    with patch.object(mlp, "activation", lambda name: lambda x: x * ops.sigmoid(1.702 * x)):
         yield
 
 
@@ -134,18 +135,15 @@ def same_bits_everywhere() -> Iterator[None]:
         yield
 
 
-# ---- backward
-
-
 @change("layer", "norm", "*norm*", needs="layer norm", phase="backward")
 def stopped_statistics() -> Iterator[None]:
     """No gradient goes through a layer norm's mean and variance."""
     def call(self, x):
-        mean = tf.stop_gradient(tf.reduce_mean(x, -1, keepdims=True))
-        variance = tf.stop_gradient(tf.reduce_mean(tf.square(x - mean), -1, keepdims=True))
-        return self.gamma * (x - mean) * tf.math.rsqrt(variance + self.epsilon) + self.beta
+        centre = ops.stop_gradient(mean(x, -1, keepdims=True))
+        variance = ops.stop_gradient(mean(ops.square(x - centre), -1, keepdims=True))
+        return self.gamma * (x - centre) * ops.rsqrt(variance + self.epsilon) + self.beta
 
-    with patch.object(keras.layers.LayerNormalization, "call", call):
+    with patch.object(LAYERS.LayerNormalization, "call", call):
         yield
 
 
@@ -157,16 +155,9 @@ def cut_branch() -> Iterator[None]:
     class Cut(add):
         def call(self, inputs):
             cut = "residual_1" in self.name
-            return super().call([inputs[0], tf.stop_gradient(inputs[1])] if cut else inputs)
+            return super().call([inputs[0], ops.stop_gradient(inputs[1])] if cut else inputs)
 
     with patch.object(keras.layers, "Add", Cut):
-        yield
-
-
-@change("layer", "embedding", "position", needs="decoder, learned positions", phase="backward")
-def frozen_positions() -> Iterator[None]:
-    """The table of positions gets no gradient."""
-    with changed_gradients("position.embedding", lambda g: tf.zeros_like(g)):
         yield
 
 
@@ -177,7 +168,7 @@ def straight_through() -> Iterator[None]:
 
     def straight(self, x):
         y = call(self, x)
-        return x + tf.stop_gradient(y - x) if "relu" in self.name else y
+        return x + ops.stop_gradient(y - x) if "relu" in self.name else y
 
     with patch.object(keras.layers.Activation, "call", straight):
         yield

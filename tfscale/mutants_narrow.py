@@ -6,13 +6,16 @@ from typing import Any
 from unittest.mock import patch
 
 import keras
-import tensorflow as tf
+import numpy as np
+from keras import ops
+from keras.backend import standardize_dtype
 
 from twinscale.common.planted.planting import registry
-from twinscale.tfscale import optimizer, train
+from twinscale.tfscale import batch_loss, optimizer
 from twinscale.tfscale.models import decoder, mlp
-from twinscale.tfscale.models.layers import layers
-from twinscale.tfscale.patches import changed_sums, in_bfloat16
+from twinscale.tfscale.models.layers import layers, masters
+from twinscale.tfscale.patches import changed_loss, in_bfloat16, turned
+from twinscale.tfscale.wide import mean
 
 CHANGES, change = registry()
 LAYERS = layers(keras)
@@ -22,7 +25,7 @@ LAYERS = layers(keras)
 def narrow_softmax() -> Iterator[None]:
     """Softmax goes by scores in bfloat16."""
     call = keras.layers.Softmax.call
-    narrow = lambda self, x, mask=None: call(self, in_bfloat16(tf.maximum(x, -1e38)), mask)  # noqa: E731
+    narrow = lambda self, x, mask=None: call(self, in_bfloat16(ops.maximum(x, -1e38)), mask)  # noqa: E731
     with patch.object(keras.layers.Softmax, "call", narrow):
         yield
 
@@ -31,10 +34,10 @@ def narrow_softmax() -> Iterator[None]:
 def scale_after_cast() -> Iterator[None]:
     """RMS norm multiplies by its scale after the rounding to bfloat16."""
     def call(self, x):
-        wide = tf.cast(x, self.scale.dtype)
-        mean_square = tf.reduce_mean(tf.square(wide), -1, keepdims=True)
-        even = wide * tf.math.rsqrt(mean_square + tf.constant(self.epsilon, wide.dtype))
-        return tf.cast(in_bfloat16(even) * tf.convert_to_tensor(self.scale), x.dtype)
+        wide = ops.cast(x, self.scale.dtype)
+        mean_square = mean(ops.square(wide), -1, keepdims=True)
+        even = wide * ops.rsqrt(mean_square + self.epsilon)
+        return ops.cast(in_bfloat16(even) * ops.convert_to_tensor(self.scale), x.dtype)
 
     with patch.object(LAYERS.RMSNormalization, "call", call):
         yield
@@ -47,7 +50,7 @@ def steep_activation() -> Iterator[None]:
 
     def steep(name):
         function = activation(name)
-        return lambda x: function(x) * tf.constant(1.1 if x.dtype == tf.bfloat16 else 1.0, x.dtype)
+        return lambda x: function(x) * (1.1 if standardize_dtype(x.dtype) == "bfloat16" else 1)
 
     with patch.object(decoder, "activation", steep):
         yield
@@ -56,16 +59,13 @@ def steep_activation() -> Iterator[None]:
 @change("narrow", "rotary positions", "*.rotary", needs="bfloat16")
 def narrow_rotary() -> Iterator[None]:
     """Rotary positions turn by cosines and sines in bfloat16."""
-    import numpy as np
-
     def call(self, x, positions):
         half = x.shape[-1] // 2
         angles = np.arange(self.length)[:, None] * self.base ** (-np.arange(half) / half)
-        wide = tf.float64 if x.dtype == tf.float64 else tf.float32
-        cos, sin = (in_bfloat16(tf.gather(tf.constant(f(angles), wide), positions))[:, :, None]
-                    for f in (np.cos, np.sin))
-        a, b = tf.split(tf.cast(x, wide), 2, -1)
-        return tf.cast(tf.concat([a * cos - b * sin, b * cos + a * sin], -1), x.dtype)
+        wide = ops.cast(x, masters(x))
+        cos, sin = (in_bfloat16(turned(f(angles), wide, positions)) for f in (np.cos, np.sin))
+        a, b = ops.split(wide, 2, -1)
+        return ops.cast(ops.concatenate([a * cos - b * sin, b * cos + a * sin], -1), x.dtype)
 
     with patch.object(LAYERS.Rotary, "call", call):
         yield
@@ -82,15 +82,8 @@ def coarse_products() -> Iterator[None]:
 @change("single", "activation", "*.activation", needs="mlp, GELU, float32")
 def coarse_activation() -> Iterator[None]:
     """GELU multiplies by a probability in bfloat16."""
-    gelu = lambda x: x * in_bfloat16(0.5 * (1 + tf.math.erf(x / tf.constant(2, x.dtype) ** 0.5)))  # noqa: E731
+    gelu = lambda x: x * in_bfloat16(0.5 * (1 + ops.erf(x / 2**0.5)))  # noqa: E731
     with patch.object(mlp, "activation", lambda name: gelu):
-        yield
-
-
-@change("single", "accumulation", needs="float32")
-def coarse_sums() -> Iterator[None]:
-    """Gradients are added up in bfloat16."""
-    with changed_sums(in_bfloat16):
         yield
 
 
@@ -108,40 +101,11 @@ def rounded_second_moments() -> Iterator[None]:
         yield
 
 
-@change("half", "update", needs="less than float64")
-def rounded_weights() -> Iterator[None]:
-    """Weights are rounded to bfloat16 after every update, as without masters."""
-    update = train.update
-
-    def coarse(recipe, state, gradients):
-        update(recipe, state, gradients)
-        for variable in state.trained.values():
-            variable.assign(in_bfloat16(tf.convert_to_tensor(variable)))
-
-    with patch.object(train, "update", coarse):
-        yield
-
-
-@change("half", "average", needs="less than float64")
-def rounded_average() -> Iterator[None]:
-    """The average of the weights is kept in bfloat16."""
-    average = train.average
-
-    def coarse(averages, variables, decay):
-        average(averages, variables, decay)
-        for a in averages:
-            a.assign(in_bfloat16(tf.convert_to_tensor(a)))
-
-    with patch.object(train, "average", coarse):
-        yield
-
-
 @change("half", "loss", needs="less than float64")
 def rounded_losses() -> Iterator[None]:
     """Each position's loss is rounded to bfloat16."""
-    loss = tf.nn.sparse_softmax_cross_entropy_with_logits
-    with patch.object(tf.nn, "sparse_softmax_cross_entropy_with_logits",
-                      lambda labels, logits: in_bfloat16(loss(labels=labels, logits=logits))):
+    loss = batch_loss.negative_log_likelihood
+    with changed_loss(lambda logits, labels: in_bfloat16(loss(logits, labels))):
         yield
 
 
@@ -152,6 +116,6 @@ def rounded_slot(slot: str) -> AbstractContextManager[Any]:
     def coarse(self, gradient, variable, rate):
         update_step(self, gradient, variable, rate)
         moment = getattr(self, slot)[self._get_variable_index(variable)]
-        self.assign(moment, in_bfloat16(tf.convert_to_tensor(moment)))
+        self.assign(moment, in_bfloat16(ops.convert_to_tensor(moment)))
 
     return patch.object(optimizer.AdamW, "update_step", coarse)

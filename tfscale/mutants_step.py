@@ -1,5 +1,5 @@
-"""Errors of a step beside the model: loss, sums, clipping, optimizers, averages, evaluation. See
-`common/planted/mutants.py`; more of them stand in `mutants.py`."""
+"""Errors of TensorFlow's step beside the program: sums, clipping, averages, evaluation. See
+`common/planted/mutants.py`."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -8,49 +8,56 @@ from unittest.mock import patch
 
 import keras
 import tensorflow as tf
-from keras import ops
 
 from twinscale.common.planted.planting import registry
+from twinscale.common.planted.reach import everywhere
 from twinscale.tfscale import batch_loss, optimizer, train
-from twinscale.tfscale.patches import changed_clip, changed_sums
+from twinscale.tfscale.patches import in_bfloat16
+from twinscale.tfscale.patches_step import changed_clip, changed_gradients, changed_sums
 
 CHANGES, change = registry()
 
 
-@change("dense", "loss")
-def softmax_twice() -> Iterator[None]:
-    """Cross-entropy takes probabilities for logits."""
-    loss = tf.nn.sparse_softmax_cross_entropy_with_logits
-    with patch.object(tf.nn, "sparse_softmax_cross_entropy_with_logits",
-                      lambda labels, logits: loss(labels=labels, logits=tf.nn.softmax(logits))):
+@change("layer", "linear", "block_0.attention.query", needs="decoder", phase="backward")
+def frozen_kernel() -> Iterator[None]:
+    """One kernel gets no gradient."""
+    with changed_gradients("block_0.attention.query.kernel", lambda g: tf.zeros_like(g)):
         yield
 
 
-@change("dense", "loss", needs="z-loss")
-def z_loss_unsquared() -> Iterator[None]:
-    """The z-loss is of logsumexp and not of its square."""
-    loss_sums = batch_loss.loss_sums
-
-    def unsquared(recipe, logits, batch):
-        _, sums = loss_sums(recipe.with_values(train={"z_loss": 0.0}), logits, batch)
-        weights = ops.cast(batch["weights"], logits.dtype)
-        objective = sums["loss"] + recipe.train.z_loss * ops.sum(weights * ops.logsumexp(logits, -1))
-        return objective, sums | {"loss": objective}
-
-    with patch.object(batch_loss, "loss_sums", unsquared):
+@change("layer", "embedding", "position", needs="decoder, learned positions", phase="backward")
+def frozen_positions() -> Iterator[None]:
+    """The table of positions gets no gradient."""
+    with changed_gradients("position.embedding", lambda g: tf.zeros_like(g)):
         yield
 
 
-@change("layer", "loss", needs="text")
-def mean_over_rows() -> Iterator[None]:
-    """The loss is a mean of rows, and not of the positions that count."""
-    loss_sums = batch_loss.loss_sums
+@change("follows", "embedding", "token_type", needs="encoder, types")
+def types_ignored() -> Iterator[None]:
+    """All tokens have type 0, as in a program that is not given their types."""
+    model_inputs = batch_loss.model_inputs
 
-    def of_rows(recipe, logits, batch):
-        objective, sums = loss_sums(recipe, logits, batch)
-        return objective, sums | {"weight": tf.cast(tf.shape(logits)[0], logits.dtype)}
+    def alike(recipe, batch, key):
+        found = model_inputs(recipe, batch, key)
+        return {**found, "types": tf.zeros_like(found["types"])}
 
-    with patch.object(batch_loss, "loss_sums", of_rows):
+    with everywhere("model_inputs", model_inputs, alike):
+        yield
+
+
+@change("dense", "accumulation")
+def last_micro_batch() -> Iterator[None]:
+    """The gradients of the last micro-batch are counted twice."""
+    sum_gradients = train.sum_gradients
+
+    def twice(recipe, state, number, batch):
+        gradients, running, sums = sum_gradients(recipe, state, number, batch)
+        rows = batch["row"].shape[0] // recipe.train.accumulate
+        last = {name: x[-rows:] for name, x in batch.items()}
+        more, _, _ = sum_gradients(recipe.with_values(train={"accumulate": 1}), state, number, last)
+        return [a + b for a, b in zip(gradients, more, strict=True)], running, sums
+
+    with patch.object(train, "sum_gradients", twice):
         yield
 
 
@@ -78,6 +85,25 @@ def mean_of_means() -> Iterator[None]:
 def float32_sums() -> Iterator[None]:
     """Gradients are added up in float32."""
     with changed_sums(lambda g: tf.cast(tf.cast(g, tf.float32), g.dtype)):
+        yield
+
+
+@change("single", "accumulation", needs="float32")
+def coarse_sums() -> Iterator[None]:
+    """Gradients are added up in bfloat16."""
+    with changed_sums(in_bfloat16):
+        yield
+
+
+@change("dense", "clip")
+def clip_by_value() -> Iterator[None]:
+    """Gradients are clipped element by element."""
+    clip = optimizer.clip
+
+    def by_value(gradients, limit):
+        return [tf.clip_by_value(g, -limit, limit) for g in gradients], clip(gradients, 0.0)[1]
+
+    with patch.object(optimizer, "clip", by_value), patch.object(train, "clip", by_value):
         yield
 
 
@@ -112,84 +138,17 @@ def clipped_sums() -> Iterator[None]:
         yield
 
 
-@change("dense", "update", needs="AdamW")
-def uncorrected() -> Iterator[None]:
-    """Adam does not correct its moments for their start."""
-    def update_step(self, gradient, variable, rate):
-        i, kind = self._get_variable_index(variable), variable.dtype
-        m, v = self._momentums[i], self._velocities[i]
-        self.assign_add(m, (gradient - m) * tf.cast(1 - self.beta_1, kind))
-        self.assign_add(v, (gradient * gradient - v) * tf.cast(1 - self.beta_2, kind))
-        self.assign_sub(variable, tf.cast(rate, kind) * m / (tf.sqrt(v) + tf.cast(self.epsilon_hat, kind)))
+@change("half", "update", needs="less than float64")
+def rounded_weights() -> Iterator[None]:
+    """Weights are rounded to bfloat16 after every update, as without masters."""
+    update = train.update
 
-    with patch.object(optimizer.AdamW, "update_step", update_step):
-        yield
+    def coarse(recipe, state, gradients):
+        update(recipe, state, gradients)
+        for variable in state.trained.values():
+            variable.assign(in_bfloat16(tf.convert_to_tensor(variable)))
 
-
-@change("dense", "decay", needs="AdamW")
-def decay_without_rate() -> Iterator[None]:
-    """Weights decay by their whole share, whatever the learning rate is."""
-    def decay(self, variables):
-        for variable in (v for v in variables if self._use_weight_decay(v)):
-            self.assign_sub(variable, variable * tf.cast(self.weight_decay, variable.dtype))
-
-    with patch.object(optimizer.AdamW, "_apply_weight_decay", decay):
-        yield
-
-
-@change("dense", "decay", needs="AdamW")
-def decay_after_update() -> Iterator[None]:
-    """Weights decay after the update, and it with them."""
-    update_step = optimizer.AdamW.update_step
-
-    def late(self, gradient, variable, rate):
-        update_step(self, gradient, variable, rate)
-        if self._use_weight_decay(variable):
-            share = tf.cast(rate, variable.dtype) * tf.cast(self.weight_decay, variable.dtype)
-            self.assign_sub(variable, variable * share)
-
-    with patch.object(optimizer.AdamW, "update_step", late), \
-            patch.object(optimizer.AdamW, "_apply_weight_decay", lambda self, variables: None):
-        yield
-
-
-@change("image", "moment", needs="momentum")
-def dampened_momentum() -> Iterator[None]:
-    """Momentum takes a share of the gradient and not all of it."""
-    update_step = optimizer.SGD.update_step
-
-    def dampened(self, gradient, variable, rate):
-        update_step(self, gradient * tf.cast(1 - self.momentum, gradient.dtype), variable, rate)
-
-    with patch.object(optimizer.SGD, "update_step", dampened):
-        yield
-
-
-@change("lion", "update", needs="Lion")
-def sign_of_moment() -> Iterator[None]:
-    """Lion strides by the sign of the moment that it has just moved."""
-    def update_step(self, gradient, variable, rate):
-        kind, m = variable.dtype, self._momentums[self._get_variable_index(variable)]
-        beta = tf.cast(self.beta_2, kind)
-        self.assign(m, beta * m + (1 - beta) * gradient)
-        self.assign_sub(variable, tf.cast(rate, kind) * tf.sign(m))
-
-    with patch.object(optimizer.Lion, "update_step", update_step):
-        yield
-
-
-@change("lamb", "update", needs="LAMB, biases")
-def trust_of_kernels() -> Iterator[None]:
-    """LAMB trusts kernels alone: biases go by the plain rate."""
-    update_step = optimizer.Lamb.update_step
-
-    def plain(self, gradient, variable, rate):
-        if len(variable.shape) > 1:
-            return update_step(self, gradient, variable, rate)
-        with patch.object(tf, "norm", lambda x: tf.ones((), x.dtype)):
-            return update_step(self, gradient, variable, rate)
-
-    with patch.object(optimizer.Lamb, "update_step", plain):
+    with patch.object(train, "update", coarse):
         yield
 
 
@@ -211,6 +170,40 @@ def swapped_average() -> Iterator[None]:
     """The average keeps what it is to take, and takes what it is to keep."""
     average = train.average
     with patch.object(train, "average", lambda averages, variables, decay: average(averages, variables, 1 - decay)):
+        yield
+
+
+@change("dense", "average")
+def average_each_micro_batch() -> Iterator[None]:
+    """The average of the weights moves once for each micro-batch."""
+    average = train.average
+
+    def twice(averages, variables, decay):
+        average(averages, variables, decay)
+        average(averages, variables, decay)
+
+    with patch.object(train, "average", twice):
+        yield
+
+
+@change("half", "average", needs="less than float64")
+def rounded_average() -> Iterator[None]:
+    """The average of the weights is kept in bfloat16."""
+    average = train.average
+
+    def coarse(averages, variables, decay):
+        average(averages, variables, decay)
+        for a in averages:
+            a.assign(in_bfloat16(tf.convert_to_tensor(a)))
+
+    with patch.object(train, "average", coarse):
+        yield
+
+
+@change("dense", "evaluation", needs="an average")
+def no_average_in_evaluation() -> Iterator[None]:
+    """Evaluation takes the weights, and not their average."""
+    with patch.object(train, "evaluated", lambda state: list(state.model.trainable_variables)):
         yield
 
 

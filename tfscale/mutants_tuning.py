@@ -1,14 +1,13 @@
-"""Errors of adapters, of frozen tensors and of classes that weigh; see `common/planted/mutants.py`."""
+"""Errors of adapters and of frozen tensors in TensorFlow's step; see `common/planted/mutants.py`."""
 
 from collections.abc import Iterator
 from unittest.mock import patch
 
-import keras
 import tensorflow as tf
 
 from twinscale.common.families.adapters import A
 from twinscale.common.planted.planting import registry
-from twinscale.tfscale import optimizer, train
+from twinscale.tfscale import train
 
 CHANGES, change = registry()
 
@@ -30,12 +29,4 @@ def frozen_factor() -> Iterator[None]:
 def gradients_of_frozen() -> Iterator[None]:
     """Tensors that are frozen have gradients, which count where the norm is clipped."""
     with patch.object(train, "still", lambda recipe, trained: list(trained.values())):
-        yield
-
-
-@change("patches", "decay", needs="frozen tensors, AdamW")
-def decayed_though_frozen() -> Iterator[None]:
-    """Tensors that are frozen decay, and others by the whole rate, whatever their own is."""
-    decay = keras.optimizers.AdamW._apply_weight_decay
-    with patch.object(optimizer.ByFactors, "_apply_weight_decay", decay):
         yield

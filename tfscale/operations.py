@@ -3,13 +3,13 @@
 import functools
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from twinscale.common.data import open_dataset
 from twinscale.common.operations.judge import expected, operation_rows
@@ -43,11 +43,13 @@ from twinscale.common.section import FreeTable
 from twinscale.common.training import session
 from twinscale.tfscale import models
 from twinscale.tfscale.batch_loss import loss_sums
+from twinscale.tfscale.bits import Tensor
 from twinscale.tfscale.models import POLICIES, build
 from twinscale.tfscale.models.layers import activation, layers
-from twinscale.tfscale.optimizer import clip, make_optimizer, slots
-from twinscale.tfscale.train import update
+from twinscale.tfscale.optimizer import average, clip, make_optimizer, slots
+from twinscale.tfscale.runtimes import GIVEN, as_tensor, device, nest, on_tensorflow
 
+STOCK_LAYERS = "BatchNormalization", "LayerNormalization", "RMSNormalization", "GlobalAveragePooling2D"
 STOCK = ExitStack()  # what `use_stock` holds open
 
 
@@ -113,20 +115,22 @@ def stock(dtype: str, jit_compile: bool = True) -> dict[str, Callable[..., list[
     """The same of what the framework would do in the place of ours; "stock NAME" is judged as the operation NAME."""
     policy = POLICIES[dtype]
     settings = {"epsilon": NORM_EPSILON, "momentum": NORM_MOMENTUM, "dtype": policy}
-    norm = built(keras.layers.BatchNormalization(synchronized=True, **settings), (None, *IMAGE, CHANNELS[0]))
+    norm = built(keras.layers.BatchNormalization(synchronized=on_tensorflow(), **settings), (None, *IMAGE, CHANNELS[0]))
     table = built(keras.layers.Embedding(CLASSES, WIDTH, dtype=policy), (None, T))
-    found = {"stock gelu": lambda x: tf.nn.gelu(narrow(x, dtype), approximate=False),
-             "stock gelu_tanh": lambda x: tf.nn.gelu(narrow(x, dtype), approximate=True),
+    found = {"stock gelu": lambda x: keras.activations.gelu(narrow(x, dtype), approximate=False),
+             "stock gelu_tanh": lambda x: keras.activations.gelu(narrow(x, dtype), approximate=True),
              "stock batch norm": moving(norm),
              "stock embedding gradient": gradient(weighted(table), by=(1,))}
-    if dtype != "bfloat16":
+    if dtype != "bfloat16" and on_tensorflow():
+        import tensorflow as tf
+
         found["stock clip"] = lambda *gradients: flat(tf.clip_by_global_norm(list(gradients), CLIP))
     return compiled(found, jit_compile)
 
 
 @contextmanager
 def stock_operations() -> Iterator[None]:
-    """While open, models are built with what Keras would do in the place of ours: its GELU and its batch norm."""
+    """While open, models are built with what Keras would do in the place of ours: its GELU and its norms."""
     def activation_of(name):
         if name not in ("gelu", "gelu_tanh"):
             return activation(name)
@@ -134,7 +138,7 @@ def stock_operations() -> Iterator[None]:
 
     with patch.object(models.decoder, "activation", activation_of), \
             patch.object(models.mlp, "activation", activation_of), \
-            patch.object(layers(keras), "BatchNormalization", keras.layers.BatchNormalization):
+            patch.multiple(layers(keras), **{name: getattr(keras.layers, name) for name in STOCK_LAYERS}):
         yield
 
 
@@ -167,30 +171,47 @@ def implementations(recipe: Any) -> dict[str, str]:
 def measured(dtypes: Iterable[str] = DTYPES, jit_compile: bool | None = None, added: Iterable[str] = ()
              ) -> list[dict[str, Any]]:
     """`operation_rows` of this backend, and the framework's own: with XLA and as a plain graph, or as `jit_compile`
-    says; of optimizers that a recipe has `added` too."""
-    device = "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
-    rows = []
-    for with_xla in (True, False) if jit_compile is None else (jit_compile,):
+    says, on JAX by XLA alone; of optimizers that a recipe has `added` too."""
+    rows, ways = [], (True, False) if jit_compile is None else (jit_compile,)
+    for with_xla in ways if on_tensorflow() else (True,):
         how = "XLA" if with_xla else "graph"
         for functions in (functools.partial(operations, added=added), stock):
-            rows += operation_rows("keras", functools.partial(functions, jit_compile=with_xla), dtypes, how, device)
+            rows += operation_rows("keras", functools.partial(functions, jit_compile=with_xla), dtypes, how, device())
     return rows
 
 
 def compiled(functions: Mapping[str, Callable[..., Any]], jit_compile: bool
              ) -> dict[str, Callable[..., list[np.ndarray]]]:
-    """Each function under tf.function, from and to NumPy arrays; one that several names share is compiled once."""
+    """Each function as the runtime compiles it, tf.function or what it has given, from and to NumPy arrays; one that
+    several names share is compiled once."""
     @functools.cache
     def one(function):
+        if not on_tensorflow():
+            traced = GIVEN["jit"](lambda *inputs: flat(function(*inputs)))
+            return lambda *arrays: [widened(x) for x in traced(*map(as_tensor, arrays))]
+        import tensorflow as tf
+
         graph = tf.function(lambda *inputs: flat(function(*inputs)), jit_compile=jit_compile, autograph=False)
         return lambda *arrays: [widened(x) for x in graph(*map(tf.constant, arrays))]
 
     return {name: one(function) for name, function in functions.items()}
 
 
-def gradient(function: Callable[..., tf.Tensor], by: Sequence[int] = (0,)) -> Callable[..., list[tf.Tensor]]:
+def gradient(function: Callable[..., Tensor], by: Sequence[int] = (0,)) -> Callable[..., list[Tensor]]:
     """The function's gradient by some of its inputs, given those and then that of its output."""
+    def of_runtime(*inputs):
+        *inputs, dy = inputs
+
+        def of(*moved):
+            values = dict(zip(by, moved, strict=True))
+            return function(*(values.get(i, x) for i, x in enumerate(inputs)))
+
+        y, back = GIVEN["vjp"](of, *(inputs[i] for i in by))
+        return list(back(ops.cast(dy, y.dtype)))
+
     def backward(*inputs):
+        import tensorflow as tf
+
         *inputs, dy = inputs
         with tf.GradientTape() as tape:
             tape.watch([inputs[i] for i in by])
@@ -198,7 +219,7 @@ def gradient(function: Callable[..., tf.Tensor], by: Sequence[int] = (0,)) -> Ca
         found = tape.gradient(y, [inputs[i] for i in by], output_gradients=tf.cast(dy, y.dtype))
         return [tf.convert_to_tensor(g) for g in found]  # dense, as the trainer has it
 
-    return backward
+    return backward if on_tensorflow() else of_runtime
 
 
 @functools.cache
@@ -212,7 +233,7 @@ def part(dtype: str, model: FreeTable, name: str, **changes: Any) -> keras.layer
     return model_of(dtype, model, **changes).get_layer(name)
 
 
-def attention_of(dtype: str) -> Callable[..., tf.Tensor]:
+def attention_of(dtype: str) -> Callable[..., Tensor]:
     """The model's attention as a function of queries, keys, values and segments: whatever stands between them and the
     mix."""
     whole = model_of(dtype, DECODER, length=HEAD, width=HEAD * HEADS)
@@ -228,8 +249,8 @@ def built(layer: keras.layers.Layer, shape: tuple[int | None, ...]) -> keras.lay
     return layer
 
 
-def called(layer: keras.layers.Layer, weights: Iterable[tf.Tensor], state: Iterable[tf.Tensor], x: tf.Tensor,
-           **options: Any) -> tuple[Any, list[tf.Tensor]]:
+def called(layer: keras.layers.Layer, weights: Iterable[Tensor], state: Iterable[Tensor], x: Tensor,
+           **options: Any) -> tuple[Any, list[Tensor]]:
     """(output, state after it) of a layer that is called as a model calls it, which casts input and weights to what it
     computes in: its own `stateless_call` leaves that out, and would compute bfloat16 in float32."""
     variables = [*layer.trainable_variables, *layer.non_trainable_variables]
@@ -238,12 +259,12 @@ def called(layer: keras.layers.Layer, weights: Iterable[tf.Tensor], state: Itera
         return y, [scope.get_current_value(v) for v in layer.non_trainable_variables]
 
 
-def weighted(layer: keras.layers.Layer) -> Callable[..., tf.Tensor]:
+def weighted(layer: keras.layers.Layer) -> Callable[..., Tensor]:
     """A layer as a function of its input and its weights."""
     return lambda x, *weights, **options: called(layer, weights, [], x, **options)[0]
 
 
-def moving(layer: keras.layers.Layer) -> Callable[..., list[tf.Tensor]]:
+def moving(layer: keras.layers.Layer) -> Callable[..., list[Tensor]]:
     """A batch norm as a function of input, scale, bias and running statistics to its output and those after it."""
     def call(x, scale, bias, mean, variance):
         y, after = called(layer, [scale, bias], [mean, variance], x, training=True)
@@ -252,23 +273,28 @@ def moving(layer: keras.layers.Layer) -> Callable[..., list[tf.Tensor]]:
     return call
 
 
-def objective_of(recipe: Recipe, logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+def objective_of(recipe: Recipe, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """What the trainer minimises, a scalar: the sum over positions of logits (..., classes), by labels and weights
     (...). Alone, so that `gradient` can be taken of it."""
     return loss_sums(recipe, logits, {"labels": labels, "weights": weights})[0]
 
 
-def updated(dtype: str, name: str) -> Callable[..., list[tf.Tensor]]:
+def updated(dtype: str, name: str) -> Callable[..., list[Tensor]]:
     """The trainer's update of a kernel and a bias by an optimizer, as `common.operations.judge.optimizer_cases` has
     them."""
     recipe = recipe_of(dtype, MLP, optimizer=trial_of(name))
     shapes = {KERNEL: (16, 8), BIAS: (8,)}
     trained = {name: keras.Variable(np.zeros(shape), dtype=master_dtype(recipe)) for name, shape in shapes.items()}
-    averages = [tf.Variable(v.value) for v in trained.values()]
+    update, variable_of = of_trainer()
+    averages = [variable_of(v.value) for v in trained.values()]
     state = types.SimpleNamespace(trained=trained, optimizer=make_optimizer(recipe, trained), averages=averages)
 
-    def step(kernel, bias, done):
-        state.optimizer.iterations.assign(tf.cast(done, state.optimizer.iterations.dtype))
+    def step(*given):
+        with nullcontext() if on_tensorflow() else keras.StatelessScope():
+            return moved(*given)
+
+    def moved(kernel, bias, done):
+        state.optimizer.iterations.assign(ops.cast(done, state.optimizer.iterations.dtype))
         held = slots(state.optimizer)
         for i, (variable, tensor) in enumerate(zip(trained.values(), (kernel, bias), strict=True)):
             variable.assign(tensor[0])
@@ -276,22 +302,38 @@ def updated(dtype: str, name: str) -> Callable[..., list[tf.Tensor]]:
             for slot, variables in held.items():
                 variables[i].assign(tensor[2 + moment_of(slot)])
         update(recipe, state, [kernel[1], bias[1]])
-        return [tf.identity(v) for i, w in enumerate(trained.values())
+        return [ops.copy(v) for i, w in enumerate(trained.values())
                 for v in (w.value, *(variables[i].value for variables in held.values()), averages[i])]
 
     return step
 
 
-def narrow(x: tf.Tensor, dtype: str) -> tf.Tensor:
+def of_trainer() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """(the trainer's update of a recipe, a state and gradients, what its averages are variables of)."""
+    if on_tensorflow():
+        import tensorflow as tf
+
+        from twinscale.tfscale.train import update
+
+        return update, tf.Variable
+
+    def moved(recipe, state, gradients):
+        state.optimizer.apply(gradients, list(state.trained.values()))
+        average(state.averages, state.trained.values(), recipe.optimizer.ema)
+
+    return moved, keras.Variable
+
+
+def narrow(x: Tensor, dtype: str) -> Tensor:
     """x in the dtype that is computed in, to which a layer casts what it is given, and a bare function does not."""
-    return tf.cast(x, dtype)
+    return ops.cast(x, dtype)
 
 
-def flat(values: Any) -> list[tf.Tensor]:
+def flat(values: Any) -> list[Tensor]:
     """The tensors of what a function gives, one or nested, in order: what is judged is a list."""
-    return tf.nest.flatten(values)
+    return nest().flatten(values)
 
 
-def widened(x: tf.Tensor) -> np.ndarray:
+def widened(x: Tensor) -> np.ndarray:
     """A tensor as a NumPy array; bfloat16 as float32."""
-    return (tf.cast(x, tf.float32) if x.dtype == tf.bfloat16 else x).numpy()
+    return ops.convert_to_numpy(ops.cast(x, "float32") if keras.backend.standardize_dtype(x.dtype) == "bfloat16" else x)

@@ -10,6 +10,7 @@ import numpy as np
 from twinscale.common.errors import BadInput
 from twinscale.common.optimizers import Slot
 from twinscale.common.own import called
+from twinscale.tfscale.runtimes import on_tensorflow
 
 if TYPE_CHECKING:
     from twinscale.common.optimizers import PairOptions
@@ -46,7 +47,7 @@ def own(o: "PairOptions", shared: Mapping[str, Any], number: Callable[[float], A
     if made.built:
         raise BadInput("optimizer.keras: the function returns an optimizer that is built already: return a new one "
                        "each time")
-    if number is np.float64:
+    if number is np.float64 and on_tensorflow():
         _widen(made)
         _widen(made._learning_rate)
     return made
@@ -74,7 +75,8 @@ def own_rest(optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]
 
 
 def _widen(holder: Any) -> None:
-    """Makes Python floats among an object's attributes float64: Keras casts them through float32."""
+    """Makes Python floats among an object's attributes float64: Keras on TensorFlow casts them through
+    float32; on JAX a NumPy number times a variable would ask this for its value."""
     for name, x in vars(holder).items() if hasattr(holder, "__dict__") else ():
         if type(x) is float:
             object.__setattr__(holder, name, np.float64(x))

@@ -1,24 +1,37 @@
-"""What this backend's changes have in common: patch points with a function of what stands there."""
+"""What changes of a program have in common, on any of Keras' runtimes: patch points with a function of what stands
+there, and what several of them compute."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-import tensorflow as tf
+import numpy as np
+from keras import ops
+from keras.backend import standardize_dtype
 
-from twinscale.tfscale import models, optimizer, train
+from twinscale.tfscale import batch_loss, models
+from twinscale.tfscale.bits import Tensor, word
 
 
-def in_bfloat16(x: tf.Tensor) -> tf.Tensor:
+def in_bfloat16(x: Tensor) -> Tensor:
     """float32 in bfloat16's values, by its bits: XLA takes a cast there and back for none. Others as they are."""
-    if x.dtype != tf.float32:
+    if standardize_dtype(x.dtype) != "float32":
         return x
-    bits = tf.bitcast(x, tf.uint32)
-    even = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, tf.constant(16, tf.uint32)), tf.constant(1, tf.uint32))
-    near = bits + tf.constant(0x7FFF, tf.uint32) + even
-    y = tf.bitcast(tf.bitwise.bitwise_and(near, tf.constant(0xFFFF0000, tf.uint32)), tf.float32)
-    return x + tf.stop_gradient(y - x)
+    bits = ops.view(x, "uint32")
+    near = bits + word(0x7FFF) + ops.bitwise_and(ops.right_shift(bits, word(16)), word(1))
+    y = ops.view(ops.bitwise_and(near, word(0xFFFF0000)), "float32")
+    return x + ops.stop_gradient(y - x)
+
+
+def turned(table: np.ndarray, x: Tensor, positions: Tensor) -> Tensor:
+    """A table (T, D / 2) of cosines or sines in the dtype of x (B, T, H, D), as positions (B, T) read it."""
+    return ops.take(ops.cast(table, x.dtype), positions, axis=0)[:, :, None]
+
+
+def of_labels(values: Tensor, labels: Tensor) -> Tensor:
+    """The value (...) of each position's label, of values (..., V)."""
+    return ops.take_along_axis(values, ops.cast(labels, "int32")[..., None], -1)[..., 0]
 
 
 @contextmanager
@@ -34,39 +47,7 @@ def changed_model(**values: Any) -> Iterator[None]:
 
 
 @contextmanager
-def changed_gradients(name: str, function: Callable[[tf.Tensor], tf.Tensor]) -> Iterator[None]:
-    """One tensor's gradient as the function makes it."""
-    sum_gradients = train.sum_gradients
-
-    def changed(recipe, state, number, batch):
-        gradients, running, sums = sum_gradients(recipe, state, number, batch)
-        named = dict(zip(state.trained, gradients, strict=True))
-        return list((named | {name: function(named[name])}).values()), running, sums
-
-    with patch.object(train, "sum_gradients", changed):
-        yield
-
-
-@contextmanager
-def changed_sums(function: Callable[[tf.Tensor], tf.Tensor]) -> Iterator[None]:
-    """The gradients of an update as a function of each makes them."""
-    sum_gradients = train.sum_gradients
-
-    def changed(recipe, state, number, batch):
-        gradients, running, sums = sum_gradients(recipe, state, number, batch)
-        return [function(g) for g in gradients], running, sums
-
-    with patch.object(train, "sum_gradients", changed):
-        yield
-
-
-@contextmanager
-def changed_clip(function: Callable[[Sequence[tf.Tensor], float], Sequence[tf.Tensor]]) -> Iterator[None]:
-    """Gradients as a function of them and of the limit clips them; their norm stays as it is told."""
-    clip = optimizer.clip
-
-    def changed(gradients, limit):
-        return function(gradients, limit), clip(gradients, 0.0)[1]
-
-    with patch.object(optimizer, "clip", changed), patch.object(train, "clip", changed):
+def changed_loss(function: Callable[[Tensor, Tensor], Tensor]) -> Iterator[None]:
+    """Each position's loss as a function of logits (..., V) and labels (...) makes it."""
+    with patch.object(batch_loss, "negative_log_likelihood", function):
         yield

@@ -1,15 +1,17 @@
 """In what a program computes: its modules asked for another format, and where it falls below what came in."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import keras
-import tensorflow as tf
-from tensorflow.python.ops import math_ops
+import numpy as np
+from keras.src import backend
+from keras.src.backend.common import dtypes
 
 from twinscale.common.pairs.program import LOWER, is_plain
+from twinscale.tfscale.runtimes import GIVEN, on_tensorflow
 
 MOVES = {"Identity", "Reshape", "Fill", "ExpandDims", "Squeeze", "Pack", "Unpack", "ConcatV2", "StridedSlice", "Tile",
          "Select", "SelectV2", "BroadcastTo", "Transpose", "ZerosLike", "OnesLike", "Placeholder", "NoOp", "Slice"}
@@ -28,6 +30,27 @@ def computing(modules: Iterable[Any], precision: str) -> Any:
         return
     layers = [one for layer in modules for one in (layer, getattr(layer, "_functional", None)) if one is not None]
     policy, floatx = keras.dtype_policies.DTypePolicy(precision), keras.backend.floatx()
+    with ExitStack() as stack:
+        stack.enter_context(exact_numbers() if on_tensorflow() else exact_promotion())
+        for layer in layers:
+            if getattr(layer.dtype_policy, "name", "") == "float32":
+                stack.enter_context(patch.dict(layer.__dict__, _dtype_policy=policy))
+            if layer.__dict__.get("_dtype") == "float32":  # of what a model is given
+                stack.enter_context(patch.dict(layer.__dict__, _dtype=precision))
+            for one in (*layer._trainable_variables, *layer._non_trainable_variables, *getattr(layer, "_inputs", [])):
+                if one.dtype == "float32":
+                    stack.enter_context(patch.object(one, "_dtype", precision))
+        stack.callback(keras.backend.set_floatx, floatx)
+        keras.backend.set_floatx(precision)
+        yield
+
+
+@contextmanager
+def exact_numbers() -> Iterator[None]:
+    """While open, TensorFlow takes Python's numbers in the format that they are computed in."""
+    import tensorflow as tf
+    from tensorflow.python.ops import math_ops
+
     plain = tf.cast
 
     def exact(x, dtype, name=None):
@@ -39,31 +62,58 @@ def computing(modules: Iterable[Any], precision: str) -> Any:
         x = tf.convert_to_tensor(features)
         return tf.where(x > 0, x, tf.constant(alpha, x.dtype) * x)
 
-    with ExitStack() as stack:
-        stack.enter_context(patch.object(tf.nn, "leaky_relu", leaky))
-        for layer in layers:
-            if getattr(layer.dtype_policy, "name", "") == "float32":
-                stack.enter_context(patch.dict(layer.__dict__, _dtype_policy=policy))
-            if layer.__dict__.get("_dtype") == "float32":  # of what a model is given
-                stack.enter_context(patch.dict(layer.__dict__, _dtype=precision))
-            for one in (*layer._trainable_variables, *layer._non_trainable_variables, *getattr(layer, "_inputs", [])):
-                if one.dtype == "float32":
-                    stack.enter_context(patch.object(one, "_dtype", precision))
-        stack.callback(keras.backend.set_floatx, floatx)
-        keras.backend.set_floatx(precision)
-        for room in (tf, math_ops):
-            stack.enter_context(patch.object(room, "cast", exact))
+    with patch.object(tf.nn, "leaky_relu", leaky), patch.object(tf, "cast", exact), \
+            patch.object(math_ops, "cast", exact):
         yield
 
 
-def first_lower(traced: Any, precision: str) -> str:
+@contextmanager
+def exact_promotion() -> Iterator[None]:
+    """While open, Keras on JAX keeps float64, which its promotion takes for float32 (Keras 3.15:
+    keras/src/backend/common/dtypes.py): in norms, means, tanh; and attention's softmax keeps what its scores are of."""
+    plain = backend.nn.dot_product_attention
+
+    def attended(query, key, value, *given, **named):
+        wide = backend.standardize_dtype(query.dtype) == "float64" and named.get("attn_logits_soft_cap") is None
+        return (attention if wide else plain)(query, key, value, *given, **named)
+
+    with patch.dict(dtypes.BIT64_TO_BIT32_DTYPE, float64="float64"), \
+            patch.object(backend.nn, "dot_product_attention", attended):
+        yield
+
+
+def attention(query: Any, key: Any, value: Any, bias: Any = None, mask: Any = None, scale: float | None = None,
+              is_causal: bool = False, **_: Any) -> Any:
+    """keras.ops.dot_product_attention, (B, T, N, H), in the dtype of its queries; keys and values may be of fewer
+    heads."""
+    ops, heads = keras.ops, query.shape[2]
+    key, value = (ops.repeat(x, heads // x.shape[2], 2) for x in (key, value))
+    scores = ops.einsum("btnh,bsnh->bnts", query, key) * (query.shape[-1]**-0.5 if scale is None else scale)
+    if bias is not None:
+        scores += ops.cast(bias, scores.dtype)
+    if is_causal:
+        causal = ops.tril(ops.ones(scores.shape[2:], "bool"))
+        mask = causal if mask is None else ops.logical_and(mask, causal)
+    if mask is not None:
+        lowest = np.finfo(scores.dtype).min * 0.7  # as Keras has it: not infinite, where nothing is to be seen
+        scores = ops.where(mask, scores, ops.full_like(scores, lowest))
+    return ops.einsum("bnts,bsnh->btnh", ops.softmax(scores), value)
+
+
+def first_lower(function: Any, given: tuple[Any, ...], precision: str) -> str:
     """Where a program first computes in less than a format, in words; "" where it does not. Masks and other numbers
     that float16 holds too are no computation.
 
     Args:
-      traced: a concrete function.
+      function: of tensors.
+      given: what it is called with, of the format.
       precision: what came in.
     """
+    if not on_tensorflow():
+        return GIVEN["first_lower"](function, given, precision)
+    import tensorflow as tf
+
+    traced = tf.function(function, autograph=False).get_concrete_function(*given)
     lower = LOWER[precision]
     for held in traced.captured_inputs:
         if held.dtype.name in lower and not (hasattr(held, "numpy") and is_plain(held.numpy())):

@@ -5,9 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-import tensorflow as tf
-
 from twinscale.common.pairs.program import Fed, Seen
+from twinscale.tfscale.runtimes import as_tensor, nest
 
 
 @contextmanager
@@ -39,7 +38,7 @@ def seen_of_keras(kind: type, names: Mapping[int, str], seen: list[Seen] | None)
 
 def floats(tree: Any) -> tuple[Any, ...]:
     """The float tensors of a tree, in order."""
-    return tuple(x for x in tf.nest.flatten(tree) if _is_float(x))
+    return tuple(x for x in nest().flatten(tree) if _is_float(x))
 
 
 def _is_float(x):
@@ -53,9 +52,9 @@ def _fed(tree, values):
     def moved(x):
         if not _is_float(x):
             return x
-        value = tf.cast(left.pop(0), x.dtype)
+        value = as_tensor(left.pop(0), x.dtype)
         if getattr(x, "_keras_mask", None) is not None:
             value._keras_mask = x._keras_mask
         return value
 
-    return tf.nest.map_structure(moved, tree) if left else tree
+    return nest().map_structure(moved, tree) if left else tree

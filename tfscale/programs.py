@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from twinscale.common.errors import BadInput, first_line
 from twinscale.common.pairs.draws import nothing_drawn
@@ -17,6 +16,7 @@ from twinscale.common.pairs.tensors import Tensor
 from twinscale.tfscale.program_draws import drawing
 from twinscale.tfscale.program_dtypes import computing, first_lower
 from twinscale.tfscale.program_sight import seen_of_keras
+from twinscale.tfscale.runtimes import GIVEN, as_tensor, nest, on_tensorflow
 
 
 def open_program(built: Any, inputs: Inputs, output: str | None = None, precision: str = "float32") -> Program:
@@ -30,10 +30,10 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None, precisio
     Raises BadInput where it is none of these, or breaks.
     """
     is_keras = isinstance(built, keras.layers.Layer)
-    if not is_keras and not isinstance(built, tf.Module):
+    if not is_keras and not _is_module(built):
         raise BadInput(f"keras: {type(built).__name__}: a keras.Model or a model of tf_keras is wanted")
-    if is_keras and keras.backend.backend() != "tensorflow":
-        raise BadInput(f"keras: it runs on {keras.backend.backend()}: set KERAS_BACKEND=tensorflow")
+    if is_keras and keras.backend.backend() not in ("tensorflow", "jax"):
+        raise BadInput(f"keras: it runs on {keras.backend.backend()}: set KERAS_BACKEND=tensorflow, or jax")
     try:
         _given(built, inputs, False)  # builds it
         tensors, start = _tensors_of(built, is_keras)
@@ -41,9 +41,8 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None, precisio
         call, variables = _caller(asked, is_keras, output, precision)
         lower = ""
         if precision != "float32":
-            traced = tf.function(lambda tensors, inputs: call(tensors, inputs)[0], autograph=False)
-            lower = first_lower(traced.get_concrete_function(_as(start, precision) if is_keras else {},
-                                                             _as(inputs, precision)), precision)
+            lower = first_lower(lambda tensors, inputs: call(tensors, inputs)[0],
+                                (_as(start, precision) if is_keras else {}, _as(inputs, precision)), precision)
     except BadInput:
         raise
     except Exception as error:
@@ -53,6 +52,11 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None, precisio
 
     def gradients(tensors, inputs, signs, training=False):
         values = _as(dict(tensors), precision)
+        if not on_tensorflow():
+            return _of_outputs(lambda moved: call(values | moved, inputs, training)[0],
+                               {name: values[name] for name in wanted}, signs)
+        import tensorflow as tf
+
         with nullcontext() if is_keras else _filled(False, variables, values), tf.GradientTape() as tape:
             sources = {name: values[name] if is_keras else variables[name] for name in wanted}
             tape.watch(sources)
@@ -135,15 +139,32 @@ def _tensors_of(built, is_keras):
 def _as(tree, precision):
     """A tree with its floats in a format, as tensors; what is whole stays as it is."""
     def moved(x):
-        x = x if tf.is_tensor(x) else np.asarray(x)
+        x = x if keras.ops.is_tensor(x) else np.asarray(x)
         is_float = "float" in getattr(x.dtype, "name", str(x.dtype))
-        return tf.cast(x, precision) if is_float else tf.convert_to_tensor(x)
+        return as_tensor(x, precision if is_float else None)
 
-    return tf.nest.map_structure(moved, tree)
+    return nest().map_structure(moved, tree)
+
+
+def _of_outputs(function, values, signs):
+    """`Program.gradients` of a function of {path: tensor} to outputs, by what a runtime of Keras gives."""
+    outputs, back = GIVEN["vjp"](function, values)
+    found, = back({name: as_tensor(signs[name], x.dtype) if name in signs else keras.ops.zeros_like(x)
+                   for name, x in outputs.items()})
+    return tuple({name: _plain(x) for name, x in of.items()} for of in (found, outputs))
+
+
+def _is_module(built):
+    """Whether something is a module of TensorFlow's, as models of tf_keras are."""
+    if not on_tensorflow():
+        return False
+    import tensorflow as tf
+
+    return isinstance(built, tf.Module)
 
 
 def _plain(x):
-    x = x.numpy()
+    x = keras.ops.convert_to_numpy(x)
     return x if x.dtype.kind in "fiub" else np.asarray(x, np.float32)
 
 

@@ -9,15 +9,16 @@ from typing import Any
 import keras
 from keras import backend
 
-# The operations of keras.ops that compute in float32 whatever comes in, of those that a layer or a program may call.
-LEAKING = ("angle", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "argmax", "argmin",
-           "average", "ceil", "cos", "cosh", "dot_product_attention", "floor", "layer_normalization", "logaddexp",
-           "logaddexp2", "mean", "norm", "polar", "rms_normalization", "sin", "sinc", "sinh", "std", "tan", "tanh", "var")
-
 
 def loses(x: Any) -> bool:
-    """Whether `LEAKING` operations lose digits of a tensor on this process' runtime."""
+    """Whether operations that promote what they are given lose digits of a tensor on this process' runtime: means,
+    variances, tanh, sine and cosine, floor, argmax and more."""
     return backend.backend() != "tensorflow" and backend.standardize_dtype(x.dtype) == "float64"
+
+
+def kept_wide(variable: Any) -> None:
+    """Has layers that compute in bfloat16 read a variable in its own dtype, in which its gradient adds up then."""
+    variable._autocast = False  # as `add_weight(autocast=False)` has it, which stock layers do not pass on
 
 
 def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:

@@ -52,7 +52,8 @@ def check(a: Any, b: Any, inputs: Any, **options: Any) -> "PairVerdict":
 
 
 def match(source: "Where | Recipe", *, overrides: Overrides = (), overwrite: bool = False,
-          checkpoint: Where | None = None, of: Literal["keras", "flax"] = "keras") -> dict[str, Any]:
+          checkpoint: Where | None = None, of: Literal["keras", "flax"] = "keras",
+          runtime: Literal["tensorflow", "jax"] | None = None) -> dict[str, Any]:
     """Finds which tensors of the two programs of a recipe's pair are one another's, and writes it, with the first
     weights, where the recipe says `model.match`.
 
@@ -60,6 +61,7 @@ def match(source: "Where | Recipe", *, overrides: Overrides = (), overwrite: boo
       source: as `recipe` takes it; `overrides` too.
       overwrite: replace the match and the weights there.
       checkpoint: make the first weights of this one's, `of` one of the two programs.
+      runtime: what the Keras side runs on; TensorFlow unless said.
     Returns: what `twinscale match --json` prints: {"match", "weights": the files, "from", "keras", "flax": what was
     found of each side, "exit_code": 0 where outputs agree under the match, else 1}. Raises BadInput where the model is
     no pair, the match is there already, or a tensor has no partner.
@@ -68,7 +70,7 @@ def match(source: "Where | Recipe", *, overrides: Overrides = (), overwrite: boo
 
     described = recipe(source, overrides)
     with _ours(), process.interruptible():
-        return matching.match(described, overwrite, None if checkpoint is None else at(checkpoint), of)
+        return matching.match(described, overwrite, None if checkpoint is None else at(checkpoint), of, runtime)
 
 
 # ---- what is trained

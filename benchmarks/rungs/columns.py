@@ -109,8 +109,8 @@ def sentence(found: Mapping[str, Any], names: Sequence[str], pairs: Sequence[Map
         return f"{listed(titles)} train the same: every rung of every pair holds{within(pairs)}."
     if found["by"]:
         own = COLUMNS[found["by"]].title
-        program, _, runtime = own.partition(" on ")
-        laid = {"program": f"it is the program's, {program}", "runtime": f"it is the runtime's, {runtime}",
+        laid = {"program": "it is the program's, of Keras or of Flax",
+                "runtime": "it is the runtime's, of TensorFlow or of JAX",
                 "one column": f"it is neither the program's nor the runtime's, but of {own} alone"}
         rest = [title for title in titles if title != own]
         return f"{listed(rest)} agree; {own} parts from both{at(found['at'])}: {laid[found['blame']]}."

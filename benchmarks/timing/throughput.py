@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from twinscale.benchmarks.rounds import median_interval, ratio_interval
-from twinscale.benchmarks.sides import framework_of
+from twinscale.benchmarks.sides import HERE, framework_of
 from twinscale.benchmarks.workers import Worker, each
 from twinscale.common.backends import BACKENDS, RUNTIMES
 from twinscale.common.machine.flops import best_rate, numpy_product, peak_flops, product_rate, train_flops
@@ -79,7 +79,8 @@ def common_peak(recipe: Recipe, workers: Mapping[str, Worker]) -> Callable[[str]
     def measured(wide):
         names, own = {b: RUNTIMES[each.runtime] for b, each in BACKENDS.items()}, framework_of(recipe.model)
         return best_rate({"NumPy": functools.partial(product_rate, numpy_product, wide)} | {
-            names.get(own or backend, backend): functools.partial(worker.ask, "measure_product", recipe, dtype=wide)
+            names.get(own or HERE.get(backend, backend), backend):
+                functools.partial(worker.ask, "measure_product", recipe, dtype=wide)
             for backend, worker in workers.items()})
 
     return measured

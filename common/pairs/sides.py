@@ -36,6 +36,8 @@ def built(m: Pair, side: str) -> Any:
     given = {key: list(x) if isinstance(x, tuple) else x for key, x in m.options.items()}
     try:
         return function(**given)
+    except BadInput as error:  # which says all
+        raise type(error)(f"{where}: {error}") from None
     except Exception as error:
         lines = [line for line in traceback.format_exception(error) if "/twinscale/" not in line][-SHOWN:]
         said = f"{type(error).__name__}: {first_line(error, 300)}"

@@ -25,7 +25,7 @@ def compare(
     meshes: Annotated[bool, typer.Option("--meshes", help="Train each on several devices and hosts too.")] = False,
     columns: Annotated[str | None, typer.Option(metavar="A,B[,C]", help="Of keras, keras-jax (on JAX), jax.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print verdict.json in place of the table.")] = False,
-    plant: Annotated[str | None, typer.Option(metavar="BACKEND[@RUNTIME]:MUTANT", hidden=True)] = None,
+    plant: Annotated[str | None, typer.Option(metavar="[BACKEND][@RUNTIME]:MUTANT", hidden=True)] = None,
 ) -> None:
     """Train a recipe with both backends and say whether they agree, and if not, where they part.
 

@@ -16,6 +16,7 @@ def match(
     from_: Annotated[str | None, typer.Option(
         "--from", metavar="CHECKPOINT", help="Make the first weights of a checkpoint's.")] = None,
     of: Annotated[str | None, typer.Option(metavar="SIDE", help="Whose it is: keras, or flax; a, or b.")] = None,
+    runtime: shared.Runtime = None,
     json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
     """Find which tensors of the two programs of a pair are one another's, and write it down.
@@ -34,6 +35,7 @@ def match(
       twinscale match pair.toml
       twinscale match pair.toml model.match=mine.toml --overwrite
       twinscale match pair.toml --from port.msgpack --of flax
+      twinscale match pair.toml --runtime jax
     """
     from twinscale.common.files.access import place
     from twinscale.common.recipe.file import given
@@ -42,7 +44,7 @@ def match(
         raise BadInput(f"--of {of}: whose checkpoint --from CHECKPOINT is, which is not given")
     room = shared.room("benchmarks.matching")
     checkpoint = place(from_) if from_ is not None else None
-    found = room.match(given(recipe, overrides or ()), overwrite, checkpoint, of)
+    found = room.match(given(recipe, overrides or ()), overwrite, checkpoint, of, runtime)
     if json:
         shared.print_json(found)
     else:

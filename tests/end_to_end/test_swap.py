@@ -43,23 +43,20 @@ def cell(found, program, runtime):
 
 
 def test_our_programs_agree_under_either_runtime(healthy):
-    """But for Keras' own layers on JAX, whose statistics are float32 whatever comes in."""
+    """All four cells, in float64: of Keras' norms on JAX ours are written so that they keep it."""
     found = healthy[1]
-    for program, runtime in (("keras", "tensorflow"), ("flax", "jax"), ("flax", "tensorflow")):
+    for program, runtime in (("keras", "tensorflow"), ("keras", "jax"), ("flax", "jax"), ("flax", "tensorflow")):
         row = cell(found, program, runtime)
         assert max(row["loss"], row["gradient"]) <= found["bound"] < 1e-13 and row["leaks"] == [], row
-    assert (found["blame"], found["cell"]) == ("one cell", ["keras", "jax"])
-    assert "LayerNormalization leaks at 3 places" in found["sentence"]
+    assert (found["blame"], found["cell"]) == ("none", None)
 
 
 def test_leaks_have_their_names(healthy):
-    leak, = cell(healthy[1], "keras", "jax")["leaks"]
-    assert (leak["operation"], leak["implementation"], leak["places"]) == ("norm", "LayerNormalization", 3)
     leak, = cell(healthy[1], "keras, stock operations", "tensorflow")["leaks"]
     assert (leak["operation"], leak["implementation"]) == ("activation", "keras.activations.gelu (tf.nn.gelu)")
     assert leak["where"] == "block_0.feedforward.activation" and 1e-9 < leak["worst"] < 1e-7
-    stock = cell(healthy[1], "keras, stock operations", "jax")["leaks"]
-    assert [leak["operation"] for leak in stock] == ["norm"]  # jax.nn.gelu keeps its digits
+    leak, = cell(healthy[1], "keras, stock operations", "jax")["leaks"]  # jax.nn.gelu keeps its digits
+    assert (leak["operation"], leak["implementation"], leak["places"]) == ("norm", "LayerNormalization", 3)
 
 
 def test_noise_is_that_of_the_recipes_precision(healthy):

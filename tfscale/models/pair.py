@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from functools import lru_cache, partial
 
 import keras
-import tensorflow as tf
 from keras.src.backend.common import global_state
-from tensorflow.python.framework import config
 
 from twinscale.common.errors import BadInput
 from twinscale.common.families.pair import side_in
@@ -30,8 +28,10 @@ from twinscale.common.pairs.sides import (
     tensors_out,
     used_of,
 )
-from twinscale.tfscale.models.layers import over_replicas
+from twinscale.tfscale.absent import NotHere
+from twinscale.tfscale.models.layers_wide import over_replicas
 from twinscale.tfscale.programs import open_program
+from twinscale.tfscale.runtimes import on_tensorflow
 
 
 def build(m, classes, inputs, policy, keras):
@@ -39,8 +39,7 @@ def build(m, classes, inputs, policy, keras):
     if not hasattr(keras, "ops"):
         raise BadInput("model.family = pair: TF-MOT's compression wraps layers of its own Keras, which a model of the "
                        "user's is not made of")
-    if not tf.config.list_logical_devices("GPU"):  # XLA knows no gradient of max pooling where determinism is asked for
-        config.disable_op_determinism()
+    pool_on_cpu()
     specs = specs_of({name: (x.shape, x.dtype) for name, x in inputs.items()})
     program = opened(m, specs, policy.removeprefix("mixed_"), classes)
     batch, side = example(specs, classes), side_in(m, "keras")
@@ -52,6 +51,17 @@ def build(m, classes, inputs, policy, keras):
     return keras.layers.Activation("linear", dtype=wide, name="logits")(logits)
 
 
+def pool_on_cpu() -> None:
+    """Asks TensorFlow for no determinism on a CPU: XLA knows no gradient of max pooling where it is asked for."""
+    if not on_tensorflow():
+        return
+    import tensorflow as tf
+    from tensorflow.python.framework import config
+
+    if not tf.config.list_logical_devices("GPU"):
+        config.disable_op_determinism()
+
+
 @lru_cache(4)
 def opened(m, specs, precision, classes):
     """The Program of a pair's Keras side in a precision, called once. Raises BadInput where it breaks or gives no
@@ -61,7 +71,10 @@ def opened(m, specs, precision, classes):
     with own_names():
         model = built(m, side)
         over_all_rows(model)
-        program = open_program(model, asked(m, side, batch), getattr(m.outputs, side) or None, precision)
+        try:
+            program = open_program(model, asked(m, side, batch), getattr(m.outputs, side) or None, precision)
+        except NotHere as error:
+            raise NotHere(f"model.{side}: {error}") from None
     check_program(m, side, program, batch, classes)
     return program
 
@@ -82,15 +95,21 @@ def own_names() -> Iterator[None]:
 
 def over_all_rows(model):
     """Lets the batch norms of a user's model take their statistics from the rows of all replicas, as JAX does of rows
-    that lie on several devices. Keras' own `synchronized` takes the variance as E[x^2] - E[x]^2, which cancels."""
+    that lie on several devices. Keras' own `synchronized` takes the variance as E[x^2] - E[x]^2, which cancels, and on
+    JAX, where all rows are one array, it is refused."""
     for layer in model._flatten_layers() if hasattr(model, "_flatten_layers") else ():
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer._moments = partial(moments, layer, layer._moments)
+            if on_tensorflow():
+                layer._moments = partial(moments, layer, layer._moments)
+            else:
+                layer.synchronized = False
 
 
 def moments(layer, own, x, mask):
     """(mean, variance) of a batch norm's input over all axes that it adds up and all replicas, each the same number of
     rows; on one device what Keras itself computes."""
+    import tensorflow as tf
+
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         return own(x, mask)
     if mask is not None:

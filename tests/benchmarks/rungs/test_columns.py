@@ -35,9 +35,11 @@ def test_columns_that_all_agree_do_so_within_what_their_logs_say():
 
 
 @pytest.mark.parametrize(("answers", "blame", "by", "agree", "whose", "where"), [
-    (("fails", "fails", "agrees"), "runtime", "keras", "Keras on JAX and Flax on JAX agree", "runtime's, TensorFlow",
+    (("fails", "fails", "agrees"), "runtime", "keras", "Keras on JAX and Flax on JAX agree",
+     "runtime's, of TensorFlow or of JAX",
      "keras+keras-jax"),
-    (("agrees", "fails", "fails"), "program", "jax", "Keras on TensorFlow and Keras on JAX agree", "program's, Flax",
+    (("agrees", "fails", "fails"), "program", "jax", "Keras on TensorFlow and Keras on JAX agree",
+     "program's, of Keras or of Flax",
      "keras-jax+jax"),
     (("fails", "agrees", "fails"), "one column", "keras-jax", "Keras on TensorFlow and Flax on JAX agree",
      "neither the program's nor the runtime's, but of Keras on JAX alone", "keras+keras-jax")])

@@ -7,8 +7,10 @@ import pytest
 
 from twinscale.benchmarks.report.page import _performance_rows
 from twinscale.benchmarks.report.words import step_words
+from twinscale.benchmarks.sides import labelled
 from twinscale.benchmarks.timing import throughput
 from twinscale.common.machine.flops import train_flops
+from twinscale.common.recipe.file import given
 from twinscale.common.recipe.schema import Recipe
 
 SIDES = {"keras": "Keras", "jax": "JAX"}
@@ -78,3 +80,14 @@ def test_a_ratio_has_its_interval_and_one_that_holds_1_tells_nothing(measured):
     apart = {side: {key: value for key, value in one.items() if key != "round_steps"} for side, one in found.items()}
     assert "times one of" not in step_words(apart, SIDES)  # of runs of different days
     assert not any(row[3] for row in _performance_rows(apart, SIDES))
+
+
+@pytest.mark.parametrize(("pair", "names"), [((), ["NumPy", "TensorFlow", "JAX"]),
+                                             (("keras-jax", "jax"), ["NumPy", "JAX"])])
+def test_a_measured_peak_goes_by_the_runtimes_that_were_asked(monkeypatch, pair, names):
+    recipe, asked = given("mlp-digits"), []
+    monkeypatch.setattr(throughput, "best_rate", lambda rates: asked.extend(rates) or (1.0, "a matrix product"))
+    workers = {key: SimpleNamespace(ask=lambda *of, **how: 1.0) for key in ("keras", "jax")}
+    with labelled(recipe.model, pair):
+        throughput.common_peak(recipe, workers)("float32")
+    assert asked == names

@@ -1,0 +1,132 @@
+"""A user's own Keras program on JAX beside its port: matched, stepped and refused there, as Flax' is."""
+
+import pytest
+
+from twinscale.benchmarks.workers import each, open_workers
+from twinscale.common.errors import BadInput
+from twinscale.common.files.tensors import load_tensors
+from twinscale.common.recipe.file import given
+
+pytestmark = pytest.mark.usefixtures("trusting")
+
+ROOMS = {"keras-jax": "twinscale.kerasjax", "jax": "twinscale.jaxscale"}
+KERAS = """
+import keras
+from keras import layers
+
+def build():
+    images = keras.Input((8, 8, 1))
+    x = layers.Conv2D(6, 3, padding="same", use_bias=False, name="conv")(images)
+    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="norm")(x)
+    x = layers.Reshape((16, 24))(layers.Activation("gelu")(x))
+    x = layers.Dropout(0.25)(x + layers.MultiHeadAttention(2, 12, name="attention")(x, x, use_causal_mask=True))
+    x = layers.GlobalAveragePooling1D()(layers.LayerNormalization(epsilon=1e-6, name="last")(x))
+    return keras.Model(images, layers.Dense(10, name="logits")(x))
+
+class Narrow(layers.Layer):
+    def call(self, x):
+        return keras.ops.cast(keras.ops.cast(x, "float32"), self.compute_dtype)
+
+def narrow():
+    images = keras.Input((8, 8, 1))
+    return keras.Model(images, layers.Dense(10, name="logits")(Narrow()(layers.Flatten()(images))))
+
+class Mine(layers.Layer):
+    def call(self, x):
+        import tensorflow as tf
+        return tf.reduce_mean(x, axis=(1, 2))
+
+def tensorflows():
+    images = keras.Input((8, 8, 1))
+    return keras.Model(images, layers.Dense(10, name="logits")(Mine(name="mine")(images)))
+"""
+FLAX = """
+import jax
+import jax.numpy as jnp
+from flax import linen
+
+class Port(linen.Module):
+    @linen.compact
+    def __call__(self, x, train=False):
+        x = linen.Conv(6, (3, 3), use_bias=False, name="stem")(x)
+        x = linen.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, name="bn")(x)
+        x = jax.nn.gelu(x, approximate=False).reshape(x.shape[0], 16, 24)
+        mask = linen.make_causal_mask(jnp.ones(x.shape[:2]))
+        x = x + linen.MultiHeadDotProductAttention(2, name="mha")(x, x, mask=mask)
+        x = linen.Dropout(0.25, deterministic=not train)(x)
+        return linen.Dense(10, name="head")(linen.LayerNorm(epsilon=1e-6, name="ln")(x).mean(1))
+
+def build():
+    return Port()
+"""
+RECIPE = """name = "on-jax"
+[data]
+source = "digits"
+held_out = 0.2
+[model]
+family = "pair"
+reads = "images"
+keras = "mine.py:build"
+flax = "theirs.py:build"
+match = "match.toml"
+dropout = "shared"
+[train]
+global_batch = 8
+steps = 3
+"""
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """Both programs' processes, compiling as little as can be."""
+    with open_workers(rooms=ROOMS) as opened:
+        each(opened, lambda worker: worker.ask("hasten"))
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def folder(workers, tmp_path_factory):
+    """The folder of a pair that was matched, its Keras side on JAX."""
+    found = tmp_path_factory.mktemp("pair")
+    for name, text in (("mine.py", KERAS), ("theirs.py", FLAX), ("pair.toml", RECIPE)):
+        (found / name).write_text(text)
+    recipe = given(found / "pair.toml", ["train.precision=float32"])
+    left = {"first": found / "match.safetensors", "outputs": found / "outputs.safetensors"}
+    workers["keras-jax"].ask("leave_program", recipe, **left)
+    said = workers["jax"].ask("match_program", recipe, **left, out=found / "match.toml")
+    assert said["agrees"] and said["difference"] < 1e-5
+    return found
+
+
+def left_by(workers, recipe, folder, call, **asked):
+    """{backend: the tensors that a call leaves}."""
+    def one(worker):
+        path = folder / f"{worker.backend}.safetensors"
+        worker.ask(call, recipe, path=path, **asked)
+        return load_tensors(path)
+
+    return each(workers, one)
+
+
+# Chains of about ten contractions of at most 144 terms, and a division by deviations of a tenth.
+@pytest.mark.parametrize("precision, far", [("float64", 1e-12), ("float32", 1e-3), ("bfloat16", 0.2)])
+def test_a_first_step_is_its_ports_batch_norm_attention_and_dropout_too(workers, folder, precision, far):
+    recipe = given(folder / "pair.toml", [f"train.precision={precision}"])
+    found = left_by(workers, recipe, folder, "first_step")
+    ours, theirs = found["keras-jax"], found["jax"]
+    assert ours.keys() == theirs.keys() and len(ours) > 12
+    largest = max(float(abs(x).max()) for name, x in theirs.items() if name.startswith("gradients/"))
+    for name, x in theirs.items():  # a key's bias moves no loss
+        size = largest if name.startswith("gradients/") else abs(x).max()
+        assert abs(ours[name] - x).max() <= far * size, name
+
+
+@pytest.mark.parametrize("program, said", [
+    ("tensorflows", r"layer `mine` .Mine. calls tf.reduce_mean .mine.py:\d+., which Keras' JAX runtime has not: write "
+                    "keras.ops.mean"),
+    ("narrow", "computes in less than float64")])
+def test_what_it_cannot_be_is_said_in_one_line(workers, folder, program, said):
+    recipe = given(folder / "pair.toml", [f"model.keras={folder}/mine.py:{program}", "train.precision=float64"])
+    with pytest.raises(BadInput, match=said) as error:
+        workers["keras-jax"].ask("first_step", recipe, path=folder / "none.safetensors")
+    assert "\n" not in str(error.value)
