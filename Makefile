@@ -23,7 +23,7 @@ endif
 VERSION := $(call version,$(PYTHON))
 PYTHON312 ?= $(or $(call found,3.12),python3.12)
 NEWEST = .venv312/bin
-ROOMS = common tfscale jaxscale benchmarks swap
+ROOMS = common tfscale jaxscale kerasjax benchmarks swap
 EXECUTED = docs/two-files-to-the-first-parting.ipynb
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
