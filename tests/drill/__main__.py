@@ -59,7 +59,7 @@ def several(chosen):
         total[name] = sum(part[name] for part in found)
     total |= {"seconds": round(time.monotonic() - began, 1), "rows": [row for part in found for row in part["rows"]]}
     write(chosen.out / "drill.json", total)
-    print(summary(" and ".join(backends), total))
+    print(summary(", ".join(backends), total))
     return max(codes) if len(found) == len(backends) else 1
 
 
