@@ -124,6 +124,7 @@ def test_a_family_of_their_own_with_its_objective_and_optimizer_is_flax_s(left, 
                                           f'steps = 4\nprecision = "float64"\n{more}')
     recipe = given(tmp_path / "recipe.toml")
     ours, theirs = left(recipe, "first_step", "keras-jax", "jax")
-    assert ours.keys() == theirs.keys() and far(ours, theirs) < 64 * 64 * EPS
+    assert ours.keys() == theirs.keys()
+    assert far(ours, theirs) < 64 * 64 * EPS  # one rounding of tanh to float32 would cost 2^29 eps
     ours, theirs = left(recipe, "optimizer_steps", "keras-jax", "jax", updates=3)
     assert ours.keys() == theirs.keys() and far(ours, theirs) < 64 * EPS

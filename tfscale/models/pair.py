@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
 
 import keras
 from keras.src.backend.common import global_state
@@ -33,9 +32,6 @@ from twinscale.tfscale.absent import NotHere
 from twinscale.tfscale.models.layers import over_replicas
 from twinscale.tfscale.programs import open_program
 from twinscale.tfscale.runtimes import on_tensorflow
-
-if TYPE_CHECKING:
-    from twinscale.common.pairs.program import Program
 
 
 def build(m, classes, inputs, policy, keras):
