@@ -13,7 +13,6 @@ import keras
 from twinscale.common.families import FAMILIES, family_of, traits_of
 from twinscale.common.families.places import places
 from twinscale.common.numbers.bits import name_word
-from twinscale.common.registry import Registry
 from twinscale.jaxscale.devices_arrays import lay_columns, sequence_shared
 from twinscale.jaxscale.models.decoder import attention_by
 from twinscale.jaxscale.models.layers import kept_by
@@ -34,7 +33,7 @@ class Graph:
 
     def __init__(self, recipe: "Recipe", model: keras.Model) -> None:
         self.model, self.execution, self.variables = model, recipe.jax, canonical_variables(model)
-        self.numbers = partial(exactly, FAMILIES, recipe.model.family)
+        self.numbers = partial(exactly, recipe.model.family not in FAMILIES.builtin)
         known = places(recipe.model)
         for layer in model._flatten_layers(include_self=False):
             if {layer.name, getattr(layer, "reverse_place", "")} & known.keys():
@@ -195,9 +194,9 @@ def last_of(model: keras.Model, prefix: str) -> Any:
     return [layer for layer in model.layers if layer.name.startswith(prefix)][-1].output
 
 
-def exactly(registry: Registry, name: str) -> AbstractContextManager[Any]:
-    """While open, Keras keeps float64 where a program of a user's own is asked; ours does so by itself."""
-    return nullcontext() if name in registry.builtin else exact_promotion()
+def exactly(theirs: bool) -> AbstractContextManager[Any]:
+    """While open, Keras keeps float64 where what is asked is `theirs`, a user's own; ours does so by itself."""
+    return exact_promotion() if theirs else nullcontext()
 
 
 def drop_words(body: keras.Function, block: int) -> dict[str, int]:

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.usefixtures("trusting")
 
 ROOMS = {"keras": "twinscale.tfscale", "keras-jax": "twinscale.kerasjax", "jax": "twinscale.jaxscale"}
 PLUGINS = Path(__file__).parents[2] / "docs" / "plugins"
+PAIR = PLUGINS.with_name("pair")
 EPS = 2.0**-52
 OPTIMIZERS = """
 import keras
@@ -110,6 +111,21 @@ def test_an_optimizer_of_their_own_moves_weights_as_on_tensorflow(left, tmp_path
     assert len(rest[0]) == len(rest[1]) and bool(rest[0]) == (optimizer != "sgd")  # a rate, or more
     assert ours.keys() - rest[0] == theirs.keys() - rest[1] and len(ours) > 20
     assert far(ours, {name: x for name, x in theirs.items() if name not in rest[1]}) < bound
+
+
+def test_their_loss_and_ported_optimizer_are_those_of_jax(left, tmp_path):
+    for file in PAIR.glob("training_*.py"):
+        shutil.copy(file, tmp_path)
+    (tmp_path / "mine.toml").write_text(
+        'name = "own"\n[data]\nsource = "digits"\nheld_out = 0.2\n[model]\nfamily = "mlp"\nhidden = [24, 16]\n'
+        '[optimizer]\nkeras = "training_keras.py:mended"\njax = "training_jax.py:optimizer"\n'
+        '[objective]\nkeras = "training_keras.py:loss"\njax = "training_jax.py:loss"\n'
+        '[train]\nglobal_batch = 8\nsteps = 4\nprecision = "float64"\n')
+    recipe = given(tmp_path / "mine.toml")
+    ours, theirs = left(recipe, "first_step", "keras-jax", "jax")
+    assert ours.keys() == theirs.keys() and far(ours, theirs) < 64 * 64 * EPS
+    ours, theirs = left(recipe, "optimizer_steps", "keras-jax", "jax", updates=3)
+    assert far(*({name: x for name, x in of.items() if "/weights/" in name} for of in (ours, theirs))) < 64 * EPS
 
 
 @pytest.mark.parametrize("family, more", [
