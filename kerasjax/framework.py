@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from twinscale.common.objectives import OBJECTIVES, described
 from twinscale.jaxscale.devices_compile import jit_once
 from twinscale.jaxscale.framework import Framework, Held
 from twinscale.jaxscale.program_dtypes import first_lower
@@ -36,7 +37,8 @@ class Keras:
     def loss_sums(self, recipe: "Recipe", logits: jax.Array, batch: Mapping[str, Any]
                   ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """`tfscale.batch_loss.loss_sums`."""
-        return batch_loss.loss_sums(recipe, logits, batch)
+        with graph.exactly(described(recipe).theirs or recipe.objective.name not in OBJECTIVES.builtin):
+            return batch_loss.loss_sums(recipe, logits, batch)
 
 
 KERAS: Framework = Keras()

@@ -2,6 +2,7 @@
 step holds, by path. Blocks that are alike run one after another, rematerialised or under one scan, as Flax' do."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import keras
 
-from twinscale.common.families import family_of, traits_of
+from twinscale.common.families import FAMILIES, family_of, traits_of
 from twinscale.common.families.places import places
 from twinscale.common.numbers.bits import name_word
 from twinscale.jaxscale.devices_arrays import lay_columns, sequence_shared
@@ -18,6 +19,7 @@ from twinscale.jaxscale.models.layers import kept_by
 from twinscale.jaxscale.taps import named, scope, tap
 from twinscale.tfscale.models import build as build_keras
 from twinscale.tfscale.models import canonical_variables
+from twinscale.tfscale.program_dtypes import exact_promotion
 
 if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
@@ -31,6 +33,7 @@ class Graph:
 
     def __init__(self, recipe: "Recipe", model: keras.Model) -> None:
         self.model, self.execution, self.variables = model, recipe.jax, canonical_variables(model)
+        self.numbers = partial(exactly, recipe.model.family not in FAMILIES.builtin)
         known = places(recipe.model)
         for layer in model._flatten_layers(include_self=False):
             if {layer.name, getattr(layer, "reverse_place", "")} & known.keys():
@@ -83,7 +86,7 @@ class Module:
     def run(self, part: keras.Function, given: Sequence[jax.Array], training: bool) -> jax.Array:
         """What a part that is no block makes of its inputs."""
         tensors = {name: x for name, x in self.weights.items() if not name.startswith("blocks.")} | self.running
-        y, moved = run(part, self.graph.variables, tensors, given, training)
+        y, moved = run(part, self.graph, tensors, given, training)
         self.running = {name: moved(name) for name in self.running}
         return y
 
@@ -98,7 +101,7 @@ class Module:
 
         def body(i, x, weights, places):
             with named(graph.execution.named):
-                return run(graph.bodies[i], graph.variables, weights, [x, *given], training, places)[0]
+                return run(graph.bodies[i], graph, weights, [x, *given], training, places)[0]
 
         if graph.execution.remat != "none":
             body = jax.checkpoint(body, policy=kept_by(graph.execution), static_argnums=0)
@@ -141,7 +144,7 @@ def attention_of(recipe: "Recipe") -> Callable[..., jax.Array]:
     return attended
 
 
-def run(part: keras.Function, variables: Mapping[str, Any], tensors: Mapping[str, Any], given: Sequence[jax.Array],
+def run(part: keras.Function, graph: Graph, tensors: Mapping[str, Any], given: Sequence[jax.Array],
         training: bool, places: Mapping[str, Any] = {}) -> tuple[jax.Array, Callable[[str], jax.Array]]:
     """(what a part of a graph makes of its inputs, what its call leaves of a tensor by name)."""
 
@@ -150,7 +153,8 @@ def run(part: keras.Function, variables: Mapping[str, Any], tensors: Mapping[str
         more |= {"place": places[operation.name]} if operation.name in places else {}
         return partial(operation, **more) if more else operation
 
-    with keras.StatelessScope([(variables[name], x) for name, x in tensors.items()]) as scope:
+    variables = graph.variables
+    with keras.StatelessScope([(variables[name], x) for name, x in tensors.items()]) as scope, graph.numbers():
         y = part._run_through_graph(list(given), operation_fn=told)  # by `call` its inputs would need their own shapes
     return y, lambda name: scope.get_current_value(variables[name])
 
@@ -188,6 +192,11 @@ def first_read(model: keras.Model, prefix: str) -> Any:
 def last_of(model: keras.Model, prefix: str) -> Any:
     """What the last layer of a block makes."""
     return [layer for layer in model.layers if layer.name.startswith(prefix)][-1].output
+
+
+def exactly(theirs: bool) -> AbstractContextManager[Any]:
+    """While open, Keras keeps float64 where what is asked is `theirs`, a user's own; ours does so by itself."""
+    return exact_promotion() if theirs else nullcontext()
 
 
 def drop_words(body: keras.Function, block: int) -> dict[str, int]:

@@ -5,7 +5,6 @@ State goes by slot and path, in a named tuple of the slots' fields: {path: array
 
 from collections import namedtuple
 from collections.abc import Mapping
-from contextlib import nullcontext
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -103,15 +102,15 @@ def made(recipe: Recipe, shapes: tuple[tuple[str, tuple[int, ...]], ...]
 
 
 def variable(path: str, shape: tuple[int, ...], dtype: str) -> keras.Variable:
-    """A weight of zeros, which a user's own optimizer knows as that of a layer: by "LAYER/NAME"."""
-    layer, _, name = path.rpartition(".")
-    with keras.name_scope(layer) if layer else nullcontext():
-        return keras.Variable("zeros", shape, dtype, name=name)
+    """A weight of zeros by its path, in its layer, as a user's own optimizer may look for it. (By its name alone what
+    Keras on TensorFlow keeps for another weight, in another order, would be taken for its own.)"""
+    with keras.name_scope(path.rpartition(".")[0] or path):
+        return keras.Variable("zeros", shape, dtype, name=path)
 
 
 def shapes_of(tensors: Tensors) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """((path, shape), ...) of tensors."""
-    return tuple((path, tuple(x.shape)) for path, x in tensors.items())
+    """((path, shape), ...) of tensors, in one order: a user's own optimizer numbers what it keeps."""
+    return tuple(sorted((path, tuple(x.shape)) for path, x in tensors.items()))
 
 
 @cache

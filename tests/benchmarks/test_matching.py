@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from twinscale.benchmarks.matching import files_of, match, said, sentence, start_from
+from twinscale.benchmarks.matching import columns_on, files_of, match, said, sentence, start_from
 from twinscale.common.errors import BadInput
 from twinscale.common.pairs.first import read_first, write_first
 from twinscale.common.pairs.tensors import Tensor
@@ -60,6 +60,18 @@ def test_a_checkpoint_that_is_not_there_is_refused_before_a_process_starts(tmp_p
         match(given(tmp_path / "pair.toml"), checkpoint=tmp_path / "absent.npz")
     with pytest.raises(BadInput, match="--of='torch': nothing here is called so; known are keras, flax"):
         match(given(tmp_path / "pair.toml"), checkpoint=tmp_path / "absent.npz", of="torch")
+
+
+def test_a_runtime_is_chosen_of_a_keras_program_beside_its_port_alone(tmp_path):
+    (tmp_path / "mine.py").write_text("")
+    (tmp_path / "pair.toml").write_text(PAIR)
+    model = given(tmp_path / "pair.toml").model
+    assert columns_on(model, None) == columns_on(model, "tensorflow") == ()
+    assert columns_on(model, "jax") == ("keras-jax", "jax")
+    text = PAIR.replace("keras =", 'framework = "keras"\na =').replace("flax =", "b =")
+    (tmp_path / "pair.toml").write_text(text)
+    with pytest.raises(BadInput, match='model.framework = "keras": --runtime jax takes no two programs'):
+        match(given(tmp_path / "pair.toml"), runtime="jax")
 
 
 def test_a_match_says_whether_outputs_agree():
