@@ -30,7 +30,8 @@ def test_what_a_verdict_was_asked_for_names_its_columns_the_usual_ones_too():
 @pytest.mark.parametrize(("recipe", "swap", "said"), [
     (lambda folder: given("mlp-digits"), True, "^--swap: not with --columns"),
     (lambda folder: given("compress-mlp"), False, r"compress\.stages=\[\]"),
-    (lambda folder: foreign(folder, of_one(folder)), False, 'model.framework = "keras": --columns takes no two programs')])
+    (lambda folder: foreign(folder, of_one(folder)), False,
+     'model.framework = "keras": --columns takes no two programs')])
 def test_what_no_column_can_do_is_refused_and_is_no_matter_without_columns(tmp_path, recipe, swap, said):
     made = recipe(tmp_path)
     with pytest.raises(BadInput, match=said):
