@@ -52,8 +52,8 @@ def cross_entropy(recipe: "Recipe", logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
-    """-log softmax(logits) of each label, (...) of (..., V). On JAX a label is found by comparison: Keras' own keeps the
-    logits in float32 beside those in bfloat16, on a TPU 2 GiB of decoder-1b's, and has float64 of float32 there."""
+    """-log softmax(logits) of each label, (...) of (..., V). On JAX a label is found by comparison: Keras' own keeps
+    the logits in float32 beside those in bfloat16, on a TPU 2 GiB of decoder-1b's."""
     if on_tensorflow():
         return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
     there = ops.equal(ops.arange(logits.shape[-1], dtype=labels.dtype), labels[..., None])
