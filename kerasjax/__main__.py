@@ -5,10 +5,11 @@ from twinscale.common.pairs.calls import pair_calls
 from twinscale.common.planted.mutants import CHANGES
 from twinscale.jaxscale.devices_compile import hasten
 from twinscale.jaxscale.mutants_runtime import RUNTIME
+from twinscale.kerasjax.operations import measured
 from twinscale.kerasjax.room import ROOM
 from twinscale.tfscale.models import pair
 from twinscale.tfscale.mutants_program import PORTABLE
-from twinscale.tfscale.operations import implementations, measured, use_stock
+from twinscale.tfscale.operations import implementations, use_stock
 
 if __name__ == "__main__":
     serve(ROOM, CHANGES | PORTABLE | RUNTIME, pair_calls(ROOM, pair.opened, "keras") | {

@@ -42,5 +42,5 @@ class Keras:
 
 
 KERAS: Framework = Keras()
-runtimes.give(vjp=jax.vjp, jit=jit_once,
+runtimes.give(vjp=jax.vjp, jit=jit_once, device=jax.default_backend,
               first_lower=lambda function, given, precision: first_lower(jax.jit(function).trace(*given), precision))

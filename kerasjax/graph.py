@@ -160,13 +160,15 @@ def run(part: keras.Function, graph: Graph, tensors: Mapping[str, Any], given: S
 
 
 def shown(layer: keras.Layer, known: Mapping[str, Any], precision: str) -> Callable[..., Any]:
-    """A layer's call, whose output lies on the mesh as its place does, and can be read there. Rows of the table are
-    rounded where they lie as its width is cut, as whoever reads them would: what is sent between devices is narrow."""
+    """A layer's call, whose output lies on the mesh as its place does, and can be read there. Rows of a table are
+    rounded where they are read, as whoever gets them would, those of the large one where they lie as its width is cut:
+    what is sent between devices is narrow."""
     call = flat(layer.call) if isinstance(layer, keras.layers.Dense) else layer.call
 
     def changed(*args, **kwargs):
         place, y = layer.reverse_place if kwargs.get("reverse") else layer.name, call(*args, **kwargs)
-        y = lay_columns(y.astype(precision)) if place == TABLE else y
+        if isinstance(layer, keras.layers.Embedding) and not kwargs.get("reverse"):
+            y = lay_columns(y.astype(precision)) if place == TABLE else y.astype(precision)
         return tap(place, y) if place in known else y
 
     return changed

@@ -53,9 +53,8 @@ def move(recipe: Recipe, state: "State", gradients: Tensors) -> tuple[dict[str, 
     stacked = any(path.startswith("blocks.") for path in state.weights)
     if not stacked or recipe.optimizer.name in ELEMENTWISE and moves_all_alike(recipe):
         return moved(recipe, state, state.weights, gradients, state.optimizer)
-    apart = jax.tree.map(canonical_variables, (dict(state.weights), dict(gradients), *state.optimizer),
-                         is_leaf=lambda x: isinstance(x, dict))
-    weights, slots = moved(recipe, state, *apart[:2], type(state.optimizer)(*apart[2:]))
+    given, arriving, *kept = (canonical_variables(x) for x in (state.weights, gradients, *state.optimizer))
+    weights, slots = moved(recipe, state, given, arriving, type(state.optimizer)(*kept))
 
     def together(tensors, like):
         return {path: jnp.stack([tensors[path.replace("blocks.", f"block_{i}.", 1)] for i in range(len(x))])

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 import tensorflow as tf
-from jax.experimental import jax2tf
 
 from twinscale.common.calls.worker import serve
 from twinscale.jaxscale import trace
@@ -19,6 +18,7 @@ from twinscale.jaxscale.devices import open_devices
 from twinscale.jaxscale.mutants import MUTANTS, NEUTRAL
 from twinscale.jaxscale.room import numerics
 from twinscale.jaxscale.train import new_state, state_tensors
+from twinscale.swap.converted import converted
 from twinscale.swap.room import PartialRoom
 
 
@@ -34,7 +34,7 @@ def on_tensorflow(function: Callable[..., Any], **shardings: Any) -> Callable[..
             found, trees[tree] = jax.tree.flatten(function(*jax.tree.unflatten(tree, leaves)))
             return found
 
-        return tf.function(jax2tf.convert(flat, with_gradient=False), autograph=False)
+        return tf.function(converted(flat), autograph=False)
 
     trees = {}  # of the results, by that of the arguments
 

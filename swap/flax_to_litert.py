@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jax.experimental import jax2tf
 
 from twinscale.common.export.process import answer
 from twinscale.jaxscale.export import serving
 from twinscale.jaxscale.room import numerics
+from twinscale.swap.converted import converted
 from twinscale.tfscale import export
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def write(name: str, recipe: "Recipe", shape: "Shape", tensors: Mapping[str, np.
         return export.write(name, recipe, shape, tensors, path)
     recipe = recipe.with_values(train={"precision": "float32"}, jax={"scan": False})
     with numerics(recipe):
-        function = jax2tf.convert(serving(recipe, shape, tensors), with_gradient=False)
+        function = converted(serving(recipe, shape, tensors))
         more = export.write_litert(function, shape, name, path, export.LITERT_BATCH)
     return more | {"note": "through jax2tf"}
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from twinscale.common.planted.planting import registry
 from twinscale.tfscale import bits, devices_arrays, optimizer, trace, train
-from twinscale.tfscale.models import layers
+from twinscale.tfscale.models import layers_wide
 
 if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
@@ -78,7 +78,7 @@ def same_bits_on_replicas() -> Iterator[None]:
 @change("spread-norm", "norm", needs="convnet", phase="devices")
 def unsynchronised_norm() -> Iterator[None]:
     """Batch norm goes by each replica's own rows, as Keras has it by default."""
-    with patch.object(layers, "over_replicas", lambda values: values):
+    with patch.object(layers_wide, "over_replicas", lambda values: values):
         yield
 
 

@@ -47,7 +47,7 @@ from twinscale.tfscale.bits import Tensor
 from twinscale.tfscale.models import POLICIES, build
 from twinscale.tfscale.models.layers import activation, layers
 from twinscale.tfscale.optimizer import average, clip, make_optimizer, slots
-from twinscale.tfscale.runtimes import GIVEN, as_tensor, nest, on_tensorflow
+from twinscale.tfscale.runtimes import GIVEN, as_tensor, device, nest, on_tensorflow
 
 STOCK_LAYERS = "BatchNormalization", "LayerNormalization", "RMSNormalization", "GlobalAveragePooling2D"
 STOCK = ExitStack()  # what `use_stock` holds open
@@ -171,15 +171,12 @@ def implementations(recipe: Any) -> dict[str, str]:
 def measured(dtypes: Iterable[str] = DTYPES, jit_compile: bool | None = None, added: Iterable[str] = ()
              ) -> list[dict[str, Any]]:
     """`operation_rows` of this backend, and the framework's own: with XLA and as a plain graph, or as `jit_compile`
-    says; of optimizers that a recipe has `added` too."""
-    import tensorflow as tf
-
-    device = "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
-    rows = []
-    for with_xla in (True, False) if jit_compile is None else (jit_compile,):
+    says, on JAX by XLA alone; of optimizers that a recipe has `added` too."""
+    rows, ways = [], (True, False) if jit_compile is None else (jit_compile,)
+    for with_xla in ways if on_tensorflow() else (True,):
         how = "XLA" if with_xla else "graph"
         for functions in (functools.partial(operations, added=added), stock):
-            rows += operation_rows("keras", functools.partial(functions, jit_compile=with_xla), dtypes, how, device)
+            rows += operation_rows("keras", functools.partial(functions, jit_compile=with_xla), dtypes, how, device())
     return rows
 
 

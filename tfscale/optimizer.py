@@ -215,6 +215,10 @@ class Lamb(Summed, keras.optimizers.Lamb):
         update = (m / (1 - beta1**t)) / (ops.sqrt(v / (1 - beta2**t)) + self.epsilon)
         if self._use_weight_decay(variable):
             update += ops.cast(self.weight_decay, kind) * variable
-        w_norm, u_norm = (ops.sqrt(ops.sum(ops.square(x))) for x in (variable, update))
-        ratio = ops.where((w_norm > 0) & (u_norm > 0), w_norm / u_norm, ops.ones((), kind))
-        self.assign_sub(variable, ops.cast(learning_rate, kind) * ratio * update)
+        self.assign_sub(variable, ops.cast(learning_rate, kind) * trust(variable, update) * update)
+
+
+def trust(weight: Tensor, update: Tensor) -> Tensor:
+    """LAMB's ratio of a weight's norm to its update's, a scalar; 1 where either is 0."""
+    w_norm, u_norm = (ops.sqrt(ops.sum(ops.square(x))) for x in (weight, update))
+    return ops.where((w_norm > 0) & (u_norm > 0), w_norm / u_norm, ops.ones_like(u_norm))

@@ -61,14 +61,14 @@ def _shared(draws, x: Any, rate: float, noise_shape: Any):
     shape = _sizes(noise_shape, x)
     rows = draws.rows.shape[0]
     # As words: in a program of bfloat16 Keras on JAX takes NumPy's whole numbers for floats.
-    drawn = [keras.ops.convert_to_tensor(x, "uint32") for x in (draws.key, draws.rows)]
+    key, numbers = (keras.ops.convert_to_tensor(x, "uint32") for x in (draws.key, draws.rows))
     place = noted(draws, "keras", rate, shape, rows)
     if shape[0] != rows:  # rows that something of theirs is beside
         grouped = keras.ops.reshape(x, (rows, shape[0] // rows, *x.shape[1:]))
-        return keras.ops.reshape(bits.dropout(grouped, *drawn, rate, place), x.shape)
+        return keras.ops.reshape(bits.dropout(grouped, key, numbers, rate, place), x.shape)
     if shape == list(x.shape):
-        return bits.dropout(x, *drawn, rate, place)
-    return x * bits.dropout(keras.ops.ones(shape, x.dtype), *drawn, rate, place)
+        return bits.dropout(x, key, numbers, rate, place)
+    return x * bits.dropout(keras.ops.ones(shape, x.dtype), key, numbers, rate, place)
 
 
 def _sizes(noise_shape, x):

@@ -16,8 +16,18 @@ def on_tensorflow() -> bool:
 
 def give(**functions: Any) -> None:
     """Gives what the runtime differentiates (`vjp`, as jax.vjp) and compiles (`jit`, as jax.jit) with, and what says
-    where a function computes in less than a format (`first_lower`, as `program_dtypes.first_lower`)."""
+    which `device` it has (as jax.default_backend) and where a function computes in less than a format (`first_lower`,
+    as `program_dtypes.first_lower`)."""
     GIVEN.update(functions)
+
+
+def device() -> str:
+    """What computes here: "cpu", "gpu" or "tpu"."""
+    if not on_tensorflow():
+        return GIVEN["device"]()
+    import tensorflow as tf
+
+    return "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
 
 
 def nest() -> Any:

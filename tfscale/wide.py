@@ -16,6 +16,11 @@ def loses(x: Any) -> bool:
     return backend.backend() != "tensorflow" and backend.standardize_dtype(x.dtype) == "float64"
 
 
+def kept_wide(variable: Any) -> None:
+    """Has layers that compute in bfloat16 read a variable in its own dtype, in which its gradient adds up then."""
+    variable._autocast = False  # as `add_weight(autocast=False)` has it, which stock layers do not pass on
+
+
 def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """As keras.ops.mean, in the dtype of x."""
     if not loses(x):

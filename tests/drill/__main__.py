@@ -12,7 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-BACKENDS = ("jax", "keras")
+from twinscale.common.backends import BACKENDS
+
+USUAL = ("jax", "keras")  # the stores that there are; Keras on JAX has that of JAX
 
 
 def main():
@@ -20,7 +22,8 @@ def main():
     words.add_argument("--out", type=Path, default=Path("build/drill"), help="where runs and drill.json go")
     words.add_argument("--class", dest="classes", type=int, action="append", metavar="N",
                        help="1 to 14; may come again")
-    words.add_argument("--backend", choices=BACKENDS, help="one alone; default: both, side by side")
+    words.add_argument("--backend", choices=(*BACKENDS, "all"),
+                       help="one alone, or all side by side; default: jax and keras, side by side")
     words.add_argument("--seed", type=int, default=0, help="of the moments that chance chooses")
     words.add_argument("--only", action="append", metavar="REGEX", help="faults whose names have it; may come again")
     words.add_argument("--hosts", type=int, choices=(1, 2), help="faults of so many processes")
@@ -28,14 +31,14 @@ def main():
     words.add_argument("--list", action="store_true", help="say what there is, and leave")
     chosen = words.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and on the way out, nothing is left behind
-    sys.exit(one(chosen) if chosen.backend else both(chosen))
+    sys.exit(one(chosen) if chosen.backend in BACKENDS else several(chosen))
 
 
-def both(chosen):
+def several(chosen):
     """Each backend's drill in a process of its own, and their figures together."""
-    began, parts = time.monotonic(), []
+    began, parts, backends = time.monotonic(), [], tuple(BACKENDS) if chosen.backend else USUAL
     try:
-        for backend in BACKENDS:
+        for backend in backends:
             parts.append(subprocess.Popen([sys.executable, "-m", "tests.drill", *sys.argv[1:], "--backend", backend]))
             if chosen.list:
                 parts[-1].wait()
@@ -47,7 +50,7 @@ def both(chosen):
     if chosen.list:
         return max(codes)
     found = []
-    for backend in BACKENDS:
+    for backend in backends:
         file = chosen.out / backend / "drill.json"
         if file.exists():
             found.append(json.loads(file.read_text()))
@@ -56,15 +59,15 @@ def both(chosen):
         total[name] = sum(part[name] for part in found)
     total |= {"seconds": round(time.monotonic() - began, 1), "rows": [row for part in found for row in part["rows"]]}
     write(chosen.out / "drill.json", total)
-    print(summary("both backends", total))
-    return max(codes) if len(found) == len(BACKENDS) else 1
+    print(summary(", ".join(backends), total))
+    return max(codes) if len(found) == len(backends) else 1
 
 
 def one(chosen):
     """One backend's drill."""
     for name in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS", "TF_CONFIG"):  # a training here has the devices that it asks for
         os.environ.pop(name, None)
-    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
+    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": BACKENDS[chosen.backend].runtime}
     from tests.drill.controls import FOUND
     from tests.drill.faults import classes
     from tests.drill.stage import Stage

@@ -1,13 +1,13 @@
 """The drill of the drill: safeguards of the training are switched off one at a time, in the child alone. With each of
 them the drill must go red, and for the reason that the safeguard is there for."""
 
-import importlib
 import re
 from dataclasses import dataclass
 
 import numpy as np
 
-from tests.drill.moments import ROOMS
+from tests.drill.moments import runtime_module
+from twinscale.common.backends import on_jax
 
 
 def checksum_off(backend):
@@ -82,8 +82,8 @@ def position_from_zero(backend):
 
 def key_off(backend):
     """On resuming, the random bits are those of the step before."""
-    bits = importlib.import_module(f"{ROOMS[backend]}.train").bits
-    store = importlib.import_module(f"{ROOMS[backend]}.checkpoint").Store
+    bits = runtime_module(backend, "train").bits
+    store = runtime_module(backend, "checkpoint").Store
     fold_in, read, resumed = bits.fold_in, store.read, []
 
     def noted(self, step, state):
@@ -96,11 +96,11 @@ def key_off(backend):
 
 def slots_off(backend):
     """The optimizer's slots begin at zero again."""
-    store = importlib.import_module(f"{ROOMS[backend]}.checkpoint").Store
+    store = runtime_module(backend, "checkpoint").Store
     read = store.read
 
     def forgetful(self, step, state):
-        if backend == "jax":
+        if on_jax(backend):
             import jax
 
             restored = read(self, step, state)
@@ -117,12 +117,12 @@ def slots_off(backend):
 
 def average_off(backend):
     """The averaged weights begin at the weights again."""
-    store = importlib.import_module(f"{ROOMS[backend]}.checkpoint").Store
+    store = runtime_module(backend, "checkpoint").Store
     read = store.read
 
     def forgetful(self, step, state):
         state = read(self, step, state)
-        if backend == "jax":
+        if on_jax(backend):
             import jax
 
             return state.replace(averages=jax.tree.map(lambda x: x + 0, state.weights))

@@ -3,7 +3,6 @@ where an undisturbed training does."""
 
 import os
 import re
-import shutil
 from functools import partial
 
 from tests.drill.oracle import (
@@ -31,6 +30,7 @@ from tests.drill.plays import (
 from tests.drill.saves import all_spoilt, at_every_point, at_retention, no_saving, spoilt
 from tests.drill.stage import EPOCH, EVERY, STEPS, demand
 from tests.drill.workers import asked_to_stop, worker_killed, worker_stuck, workers_differ
+from twinscale.common.backends import on_jax
 
 
 def classes(stage):
@@ -158,14 +158,10 @@ def two_writers(stage):
 
 
 def exported(stage):
-    def converted(stage, step=BASE):
-        def make():
-            target = stage.place() / "state"
-            job = stage.start(stage.place(base(stage, step=step)), "--to", str(target), verb="convert", watched=target)
-            demand_codes(job, [0])
-            return target, [entry["moment"] for entry in job.first.entries("file")]
-
-        return stage.once(("converted", step), make)
+    def convert(stage, run, target, code=0, done=()):
+        job = stage.start(run, "--to", str(target), verb="convert", watched=target, done=done)
+        demand_codes(job, [code])
+        return [entry["moment"] for entry in job.first.entries("file")]
 
     def demand_refused_or_whole(stage, target):
         run = stage.place()
@@ -178,15 +174,13 @@ def exported(stage):
         return "refused"
 
     def killed(stage, moment, earlier=False):
-        run, target = stage.place(base(stage)), stage.place() / "state"
-        if earlier:
-            target.parent.mkdir()
-            shutil.copytree(converted(stage, BASE - EVERY)[0], target)
-        job = stage.start(run, "--to", str(target), verb="convert", watched=target,
-                          done=[(moment, "kill", {})])
-        demand_codes(job, [KILLED])
+        run, target = stage.place(base(stage, step=BASE - EVERY if earlier else BASE)), stage.place() / "state"
+        if earlier:  # of the same run, which has come further since
+            convert(stage, run, target)
+            demand_codes(stage.start(run, "--stop", str(BASE)), [0])
+        convert(stage, run, target, KILLED, [(moment, "kill", {})])
         found = demand_refused_or_whole(stage, target)
-        demand_codes(stage.start(run, "--to", str(target), verb="convert", watched=target), [0])
+        convert(stage, run, target)
         next_run, told = stage.place(), reference(stage)
         job = stage.start(next_run, "--from", str(target))
         demand_codes(job, [0])
@@ -195,7 +189,7 @@ def exported(stage):
         demand_tidy(target)
         return f"{found}; converted again, the same end"
 
-    moments = converted(stage)[1]
+    moments = stage.once("converted", lambda: convert(stage, stage.place(base(stage)), stage.place() / "state"))
     chosen = stage.random("convert").sample(moments, 4)
     for moment in dict.fromkeys([*chosen, *(moment for moment in moments if moment.startswith("os.rename"))]):
         yield Fault(13, f"SIGKILL of a conversion at {moment}", partial(killed, moment=moment))
@@ -245,7 +239,7 @@ def cache_and_clock(stage):
                 os.utime(run / "checkpoints" / name, (1e9 + age, 1e9 + age))
         return resume(stage, run, start=BASE)
 
-    if stage.backend == "jax":
+    if on_jax(stage.backend):
         for how in ("a bit flipped", "a file cut in half", "a file emptied"):
             yield Fault(14, f"{how}, in everything that was compiled", partial(corrupt, how=how))
     yield Fault(14, "the clock set back an hour, then SIGKILL", back)

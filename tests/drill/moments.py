@@ -34,10 +34,17 @@ from pathlib import Path
 
 import numpy as np
 
-ROOMS = {"jax": "twinscale.jaxscale", "keras": "twinscale.tfscale"}
+from twinscale.common.backends import BACKENDS, on_jax
+
+RUNTIMES = {"jax": "twinscale.jaxscale", "tensorflow": "twinscale.tfscale"}  # whose the trainer and the store are
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.symlink", "os.link"}
 UNCOUNTED = re.compile(r"(hosts(/|$)|events\.|\.lock$)")  # written by the clock, and so at no step of their own
+
+
+def runtime_module(backend, name):
+    """A module of the package that trains a backend's program: "train", "checkpoint"."""
+    return importlib.import_module(f"{RUNTIMES[BACKENDS[backend].runtime]}.{name}")
 
 
 @dataclass(frozen=True)
@@ -120,8 +127,8 @@ class Child:
 
     def instrument(self):
         """Puts the moments into the training's code, and lets it leave its whole last state."""
-        store = importlib.import_module(f"{ROOMS[self.start.backend]}.checkpoint").Store
-        if self.start.backend == "jax" and self.start.cache:
+        store = runtime_module(self.start.backend, "checkpoint").Store
+        if on_jax(self.start.backend) and self.start.cache:
             import jax
 
             jax.config.update("jax_compilation_cache_dir", str(self.start.cache))

@@ -33,6 +33,7 @@ from tests.drill.plays import (
     survive,
 )
 from tests.drill.stage import EVERY, STEPS, demand
+from twinscale.common.backends import on_jax
 
 # ---- 1, 2: at every point of a save
 
@@ -162,20 +163,20 @@ def spoilt_weights(stage):
         run = stage.place(base(stage, hosts))
         file, name = largest(run, BASE, part)
         DAMAGES[how](file, stage.random(how, part, number))
-        if how == LINKED and stage.backend == "keras":  # of Orbax's own layout no more is known than its top
+        if how == LINKED and not on_jax(stage.backend):  # of Orbax's own layout no more is known than its top
             demand_refused(stage.start(run, hosts=hosts), 2, f"{file.name}: a link")
             return f"{file.name}: a link, refused with exit 2"
         outcome = from_before(stage, run, hosts, name)
         return f"{name.rsplit('/')[-1]}: {outcome}"
 
-    small = {"jax": "_METADATA", "keras": ".index"}[stage.backend]
+    small = "_METADATA" if on_jax(stage.backend) else ".index"
     for how in DAMAGES:
         yield Fault(4, f"{how}, of the largest", partial(damaged, how=how))
     for n in range(3):
         yield Fault(4, f"a bit flipped, of the largest ({n + 2})", partial(damaged, how="a bit flipped", number=n + 2))
     yield Fault(4, "a bit flipped, of the description", partial(damaged, how="a bit flipped", part=small))
-    for host in range(2) if stage.backend == "jax" else (0,):
-        part = f"ocdbt.process_{host}/d" if stage.backend == "jax" else ""
+    for host in range(2) if on_jax(stage.backend) else (0,):
+        part = f"ocdbt.process_{host}/d" if on_jax(stage.backend) else ""
         yield Fault(4, f"a bit flipped, of worker {host}'s part", partial(
             damaged, how="a bit flipped", part=part, hosts=2), 2)
 

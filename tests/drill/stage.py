@@ -16,13 +16,12 @@ from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 
 from tests.drill.moments import Start, run
+from twinscale.common.backends import BACKENDS, module_of, options_of
 
-BOTH = ["sklearn.datasets", "tensorboardX", "twinscale.common.cli", "twinscale.common.training.loop",
-        "tests.drill.moments"]
-PRELOADED = {
-    "jax": ["jax", "jax.numpy", "jax.experimental.multihost_utils", "orbax.checkpoint", *BOTH,
-            "twinscale.jaxscale.room"],
-    "keras": ["tensorflow", "keras", "twinscale.tfscale.room", *BOTH]}
+ALL = ["sklearn.datasets", "tensorboardX", "twinscale.common.cli", "twinscale.common.training.loop",
+       "tests.drill.moments"]
+OF_RUNTIMES = {"jax": ["jax", "jax.numpy", "jax.experimental.multihost_utils", "orbax.checkpoint"],
+               "tensorflow": ["tensorflow", "keras"]}
 LONGEST = 120.0  # seconds that a process may take until it counts as hanging
 STEPS, EVERY, EPOCH = 24, 4, 6
 RECIPE = """name = "drill"
@@ -169,7 +168,8 @@ class Stage:
         out.mkdir(parents=True)
         (out / "recipe.toml").write_text(RECIPE)
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(PRELOADED[backend])
+        self.context.set_forkserver_preload(
+            [*OF_RUNTIMES[BACKENDS[backend].runtime], f"{module_of(backend)}.room", *ALL])
         with silent():
             ensure_running()
         self.controls, self.longest = (), LONGEST
@@ -192,7 +192,7 @@ class Stage:
     def start(self, run_dir, *options, done=(), hosts=1, verb="train", watched=None, cache=None):
         """Begins a command, a process for each host. `done` is what is done to each of them, or {host: what}."""
         ports, processes = free_ports(hosts) if hosts > 1 else [], []
-        words = [str(self.out / "recipe.toml"), *options, "--backend", self.backend, "--run", str(run_dir)]
+        words = [str(self.out / "recipe.toml"), *options, *options_of(self.backend), "--run", str(run_dir)]
         if hosts > 1:
             words += [f"devices.hosts={hosts}", f"devices.data={hosts}"]
         if verb == "convert":

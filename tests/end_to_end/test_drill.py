@@ -17,11 +17,13 @@ CHOSEN = {
         r"^a step that never ends", r"^going on at an epoch's edge", r"^with seed=12",
         r"^a batch that is not finite just after", r"^a second process on the run",
         r"^the clock set back an hour before", r"^control checksum_off", r"^control position_off"),
+    "keras-jax": (r"^SIGKILL at a random moment of a save \(1\)", r"^a bit flipped, of worker 1's part$",
+                  r"^control slots_off"),
     "keras": (r"^SIGKILL at a random moment of a save \(1\)", r"^a bit flipped, of the largest$")}
 
 
 @pytest.mark.slow  # `make drill` has all of them
-@pytest.mark.parametrize("backend", ["keras", "jax"])
+@pytest.mark.parametrize("backend", CHOSEN)
 def test_faults_end_as_they_should_and_missing_safeguards_are_found(backend, tmp_path):
     only = [word for pattern in CHOSEN[backend] for word in ("--only", pattern)]
     drill = subprocess.run([sys.executable, "-m", "tests.drill", "--out", tmp_path, "--backend", backend, *only],

@@ -10,9 +10,13 @@ pytestmark = pytest.mark.usefixtures("hurried")
 HERE = Path(__file__).parents[2]
 ROOMS = ("tfscale", "jaxscale")
 # Files without a twin: devices of Keras share no positions, it has no products in 8 bits, and XLA writes the gradients
-# of its products well; another framework's program is trained by JAX alone.
+# of its products well; another framework's program is trained by JAX alone. Keras has two runtimes, of which one takes
+# float64 for float32; the other is what a user's own program may ask for and not find.
 LONE = {"framework.py": "jaxscale", "models/matmul.py": "jaxscale",
-        "models/ring.py": "jaxscale", "models/products.py": "jaxscale"}
+        "models/ring.py": "jaxscale", "models/products.py": "jaxscale",
+        **dict.fromkeys(("absent.py", "models/layers_wide.py", "mutants_program.py", "mutants_tensorflow.py",
+                         "mutants_update.py", "patches_step.py", "runtimes.py", "wide.py"),
+                        "tfscale")}
 FILES = sorted({path.relative_to(HERE / room).as_posix() for room in ROOMS for path in (HERE / room).rglob("*.py")}
                - LONE.keys())
 
@@ -57,8 +61,7 @@ ALONE = {
                          "masked_attention", "padding_mask", "mean_over", "unit", "dropout", "in_chunks",
                          "looked_up",
                          "masters", "product",  # which jnp.promote_types and a product of XLA's need not
-                         "to_train",  # a Flax module asks the hooks whether its places are read
-                         "over_replicas"},  # under jit a mean over rows is one over those of all devices
+                         "to_train"},  # a Flax module asks the hooks whether its places are read
 }
 
 

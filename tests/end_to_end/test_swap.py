@@ -100,8 +100,7 @@ def test_flax_updates_on_tensorflow_as_on_jax(recipe, workers, healthy, tmp_path
 
 
 @pytest.mark.parametrize("name,call,arguments,message", [
-    ("keras on jax", "run_training", {"run_dir": "run"}, "under its own runtime"),
-    ("keras on jax", "contract", {}, "has no shared_tensors"),
+    ("flax on tensorflow", "run_training", {"run_dir": "run"}, "under its own runtime"),
     ("flax on tensorflow", "contract", {}, "has no shared_tensors"),
 ])
 def test_what_a_swapped_program_cannot_do_it_says(recipe, workers, healthy, tmp_path, name, call, arguments, message):

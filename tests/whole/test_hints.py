@@ -115,7 +115,7 @@ def test_signatures_of_the_rooms_have_hints_or_are_counted_here():
             if path.relative_to(HERE / room).as_posix() not in moving:
                 looked[room] += len(public(path.read_text()))
                 found[room] += len(unhinted(path.read_text()))
-    assert looked["tfscale"] > 200 and looked["jaxscale"] > 200 and looked["swap"] > 5 and looked["kerasjax"] > 15
+    assert looked["tfscale"] > 200 and looked["jaxscale"] > 200 and looked["swap"] > 2 and looked["kerasjax"] > 15
     assert {room: count for room, count in found.items() if count} == UNHINTED  # who hints one lowers its number
 
 

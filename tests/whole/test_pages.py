@@ -46,8 +46,8 @@ def fake_preflight():
             "difference": 0.774}
     return {"recipe": {"name": "tiny", "train": {"precision": "float32", "global_batch": 32}}, "hash": "01",
             "results": [row | {"backend": backend} for backend in ("jax", "keras")], "versions": {"jax": "0.10.2"},
-            "parity": [{"topology": "v5e:2x2", "slices": 1, "differences": [line]}], "chips": {}, "made": MADE,
-            "assumptions": {"jax": "a", "keras": "b", "roofline": "c"}, "check": None,
+            "parity": [{"topology": "v5e:2x2", "slices": 1, "backend": "keras", "differences": [line]}], "chips": {},
+            "made": MADE, "assumptions": {"jax": "a", "keras": "b", "roofline": "c"}, "check": None,
             "commands": ["twinscale preflight recipes/x.toml --out x-again"]}
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from twinscale.tfscale.bits import Tensor
-from twinscale.tfscale.models.layers import Keras, activation
+from twinscale.tfscale.models.layers import Keras, activation, layers
 
 
 def behind(m: Any, part: str, x: Tensor, policy: str, keras: Keras) -> Tensor:
@@ -11,8 +11,8 @@ def behind(m: Any, part: str, x: Tensor, policy: str, keras: Keras) -> Tensor:
     one."""
     if not m.bottleneck:
         return x
-    stock, name = keras.layers, f"{part}.adapter"
-    y = stock.Dense(m.bottleneck, dtype=policy, name=f"{name}.down")(x)
+    stock, own, name = keras.layers, layers(keras), f"{part}.adapter"
+    y = own.Dense(m.bottleneck, dtype=policy, name=f"{name}.down")(x)
     y = stock.Activation(activation(m.activation), dtype=policy, name=f"{name}.activation")(y)
-    y = stock.Dense(m.width, dtype=policy, name=f"{name}.up")(y)
+    y = own.Dense(m.width, dtype=policy, name=f"{name}.up")(y)
     return stock.Add(dtype=policy, name=f"{name}.residual")([x, y])

@@ -32,6 +32,6 @@ def build(m: ConvNet, classes: int, inputs: Mapping[str, Tensor], policy: str, k
     x = own.GlobalAveragePooling2D(dtype=policy, name="pool")(x)
     if m.dropout:
         x = own.SharedDropout(m.dropout, dtype=policy, name="pool.dropout")(x, row=inputs["row"], key=inputs["key"])
-    logits = stock.Dense(classes, dtype=policy, name="head")(x)
+    logits = own.Dense(classes, dtype=policy, name="head")(x)
     wide = "float64" if policy == "float64" else "float32"
     return stock.Activation("linear", dtype=wide, name="logits")(logits)

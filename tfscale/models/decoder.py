@@ -23,7 +23,7 @@ def build(m: Decoder, classes: int, inputs: Mapping[str, Tensor], policy: str, k
     masters = "float64" if policy == "float64" else "float32"
 
     def dense(name, x, outputs):
-        return stock.Dense(outputs, use_bias=m.bias, dtype=policy, name=name)(x)
+        return own.Dense(outputs, use_bias=m.bias, dtype=policy, name=name)(x)
 
     def norm(name, x):
         make = one_of({"rms": own.RMSNormalization, "layer": partial(own.LayerNormalization, center=m.bias)},
@@ -68,11 +68,8 @@ def build(m: Decoder, classes: int, inputs: Mapping[str, Tensor], policy: str, k
         y = behind(m, f"{block}.feedforward", y, policy, keras)
         x = stock.Add(dtype=policy, name=f"{block}.residual_2")([x, y])
     x = norm("norm", x)
-    if m.tied:
-        logits = embedding(x, reverse=True)
-    else:
-        logits = stock.Dense(classes, use_bias=False, dtype=policy, name="head")(x)
-    return stock.Activation("linear", dtype=masters, name="logits")(logits)
+    head = partial(embedding, reverse=True) if m.tied else own.Dense(classes, use_bias=False, dtype=policy, name="head")
+    return stock.Activation("linear", dtype=masters, name="logits")(head(x))
 
 
 def attended(name: str, qkv: "tuple[Tensor, Tensor, Tensor]", segments: "Tensor | None", policy: str, keras: Keras

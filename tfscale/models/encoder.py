@@ -20,7 +20,7 @@ def build(m: Encoder, classes: int, inputs: Mapping[str, Tensor], policy: str, k
     masters = "float64" if policy == "float64" else "float32"
 
     def dense(name, x, outputs):
-        return stock.Dense(outputs, dtype=policy, name=name)(x)
+        return own.Dense(outputs, dtype=policy, name=name)(x)
 
     def norm(name, x):
         return own.LayerNormalization(epsilon=m.norm_epsilon, dtype=policy, name=name)(x)
@@ -71,7 +71,7 @@ def through_blocks(m: Any, x: Tensor, inputs: Mapping[str, Tensor], policy: str,
     masters = "float64" if policy == "float64" else "float32"
 
     def dense(name, x, outputs):
-        return stock.Dense(outputs, dtype=policy, name=name)(x)
+        return own.Dense(outputs, dtype=policy, name=name)(x)
 
     def norm(name, x):
         return own.LayerNormalization(epsilon=m.norm_epsilon, dtype=policy, name=name)(x)

@@ -19,7 +19,8 @@ from twinscale.common.errors import one_of
 from twinscale.common.numbers.bits import name_word
 from twinscale.tfscale import bits
 from twinscale.tfscale.bits import Tensor
-from twinscale.tfscale.models.layers_wide import wide_classes
+from twinscale.tfscale.models.layers_wide import norm_classes, wide_classes
+from twinscale.tfscale.wide import kept_wide
 
 Keras = Any  # the module keras or tf_keras, or what stands for one: `tfscale.compress.model.Wrapping`
 
@@ -58,7 +59,8 @@ def layers(keras: Keras) -> types.SimpleNamespace:
 def classes(keras: Keras) -> types.SimpleNamespace:
     """The layer classes for one keras module, made once."""
     return types.SimpleNamespace(**table_classes(keras), **norm_classes(keras) | wide_classes(keras),
-                                 **attention_classes(keras), **encoder_classes(keras), **image_classes(keras))
+                                 **attention_classes(keras), **computed_classes(keras), **encoder_classes(keras),
+                                 **image_classes(keras))
 
 
 def table_classes(keras: Keras) -> dict[str, type]:
@@ -68,6 +70,11 @@ def table_classes(keras: Keras) -> dict[str, type]:
         """An embedding that is also the head: ids (B, T) to (B, T, D); `reverse`: (B, T, D) to logits (B, T, V)."""
 
         reverse_place = "head"  # what the place of the second is called
+
+        def build(self, *shape):
+            super().build(*shape)
+            if backend.backend() != "tensorflow":  # which adds up the rows of its sparse gradients by itself
+                kept_wide(self._embeddings)
 
         def call(self, inputs, reverse=False):
             table = self._embeddings.value if hasattr(self, "_embeddings") else self.embeddings
@@ -97,63 +104,6 @@ def table_classes(keras: Keras) -> dict[str, type]:
             return {**super().get_config(), "rate": self.rate}
 
     return {"TiedEmbedding": TiedEmbedding, "SharedDropout": SharedDropout}
-
-
-def norm_classes(keras: Keras) -> dict[str, type]:
-    """{name: class} of the norms that keras modules have not, or not exactly."""
-
-    class RMSNormalization(keras.layers.Layer):
-        """x / rms(x) · scale (Zhang & Sennrich 2019), for keras modules without one; statistics in float32 or wider."""
-
-        def __init__(self, epsilon, **kwargs):
-            super().__init__(**kwargs)
-            self.epsilon = epsilon
-
-        def build(self, input_shape):
-            self.scale = self.add_weight(name="scale", shape=(input_shape[-1],), initializer="ones")
-
-        def call(self, x):
-            wide = ops.cast(x, self.scale.dtype)
-            mean_square = ops.sum(ops.square(wide), -1, keepdims=True) / x.shape[-1]
-            return ops.cast(wide * ops.rsqrt(mean_square + self.epsilon) * self.scale, self.compute_dtype)
-
-        def get_config(self):
-            return {**super().get_config(), "epsilon": self.epsilon}
-
-    class BatchNormalization(keras.layers.BatchNormalization):
-        """Batch norm over all replicas, in two passes that add up one axis after another, backward too.
-
-        Keras' own, synchronized, takes the variance as E[x^2] - E[x]^2, which cancels where the mean is large; and on a
-        CPU TensorFlow adds up the values of several axes one by one: a float32 sum of 50,000 loses three digits.
-        """
-
-        def call(self, inputs, training=None, mask=None):
-            wide = ops.cast(inputs, self.moving_mean.dtype)
-            mean, variance = ops.convert_to_tensor(self.moving_mean), ops.convert_to_tensor(self.moving_variance)
-            if training:
-                old = mean, variance
-                mean = self.mean(wide)
-                variance = self.mean(ops.square(wide - self.spread(mean, wide)))
-                self.moving_mean.assign(old[0] * self.momentum + mean * (1 - self.momentum))
-                self.moving_variance.assign(old[1] * self.momentum + variance * (1 - self.momentum))
-            factor = ops.rsqrt(variance + self.epsilon) * self.gamma
-            centred = wide - self.spread(mean, wide)
-            return ops.cast(centred * self.spread(factor, wide) + self.spread(self.beta, wide), self.compute_dtype)
-
-        def mean(self, values):
-            """Per channel, over all other axes and replicas."""
-            for _ in range(len(values.shape) - 1):
-                # Not ops.mean, which is float32 on JAX whatever comes in.
-                values = ops.sum(values, -2) / ops.cast(ops.shape(values)[-2], values.dtype)
-            return over_replicas(values)
-
-        def spread(self, channels, like):
-            """A value a channel, to the shape of `like` one axis after another."""
-            for axis in range(len(like.shape) - 2, -1, -1):
-                channels = ops.repeat(ops.expand_dims(channels, 0), ops.shape(like)[axis], 0)
-            return channels
-
-    return {"RMSNormalization": RMSNormalization, "BatchNormalization": BatchNormalization}
 
 
 def image_classes(keras: Keras) -> dict[str, type]:
@@ -253,6 +203,12 @@ def attention_classes(keras: Keras) -> dict[str, type]:
             mixed = product(by_share, shares, v)
             return ops.reshape(mixed, (-1, mixed.shape[1], math.prod(mixed.shape[2:])))
 
+    return {one.__name__: one for one in (Rotary, AttentionScores, CausalMask, AttentionMix)}
+
+
+def computed_classes(keras: Keras) -> dict[str, type]:
+    """{name: class} of what a runtime computes that has better than layers."""
+
     class Computed(keras.layers.Layer):
         """Causal attention (B, T, H D) by a function of the runtime's; see `to_train`."""
 
@@ -266,7 +222,7 @@ def attention_classes(keras: Keras) -> dict[str, type]:
         def call(self, q, k, v, segments=None):
             return self.function(self.name.removesuffix(".mix"), q, k, v, segments)
 
-    return {one.__name__: one for one in (Rotary, AttentionScores, CausalMask, AttentionMix, Computed)}
+    return {"Computed": Computed}
 
 
 def encoder_classes(keras: Keras) -> dict[str, type]:
@@ -351,26 +307,6 @@ def accelerated() -> bool:
     import tensorflow as tf
 
     return any(tf.config.list_physical_devices(kind) for kind in ("GPU", "TPU"))
-
-
-def over_replicas(values: Tensor) -> Tensor:
-    """Their mean over the replicas of a tf.distribute strategy, which Keras' other runtimes do not have."""
-    if backend.backend() != "tensorflow":
-        return values
-    import tensorflow as tf
-
-    replica = tf.distribute.get_replica_context()
-
-    def reduced(x):
-        # From each sum TensorFlow walks back to where it finds variables, through all that the other replicas did, in
-        # quadratic time: it stops here.
-        return replica.all_reduce(tf.distribute.ReduceOp.MEAN, tf.stop_gradient(x))
-
-    @tf.custom_gradient
-    def mean(x):
-        return reduced(x), reduced
-
-    return mean(values) if replica else values  # there is none in a symbolic call
 
 
 def gelu(x: Tensor) -> Tensor:

@@ -9,14 +9,14 @@ from twinscale.tfscale.models.layers import Keras, activation, layers
 
 def build(m: MLP, classes: int, inputs: Mapping[str, Tensor], policy: str, keras: Keras) -> Tensor:
     """Logits (B, classes) of a dict of inputs: `inputs` (B, ...), and where used `row` and `key`."""
-    stock = keras.layers
+    stock, own = keras.layers, layers(keras)
     x = stock.Flatten(dtype=policy, name="flatten")(inputs["inputs"])
     for i, width in enumerate(m.hidden):
-        x = stock.Dense(width, dtype=policy, name=f"layer_{i}")(x)
+        x = own.Dense(width, dtype=policy, name=f"layer_{i}")(x)
         x = stock.Activation(activation(m.activation), dtype=policy, name=f"layer_{i}.activation")(x)
         if m.dropout:
-            drop = layers(keras).SharedDropout(m.dropout, dtype=policy, name=f"layer_{i}.dropout")
+            drop = own.SharedDropout(m.dropout, dtype=policy, name=f"layer_{i}.dropout")
             x = drop(x, row=inputs["row"], key=inputs["key"])
-    logits = stock.Dense(classes, dtype=policy, name="head")(x)
+    logits = own.Dense(classes, dtype=policy, name="head")(x)
     wide = "float64" if policy == "float64" else "float32"
     return stock.Activation("linear", dtype=wide, name="logits")(logits)

@@ -29,7 +29,7 @@ from twinscale.common.pairs.sides import (
     used_of,
 )
 from twinscale.tfscale.absent import NotHere
-from twinscale.tfscale.models.layers import over_replicas
+from twinscale.tfscale.models.layers_wide import over_replicas
 from twinscale.tfscale.programs import open_program
 from twinscale.tfscale.runtimes import on_tensorflow
 

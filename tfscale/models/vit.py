@@ -16,9 +16,9 @@ def build(m: ViT, classes: int, inputs: Mapping[str, Tensor], policy: str, keras
     x = own.LayerNormalization(epsilon=m.norm_epsilon, dtype=policy, name="norm")(x)
     x = own.First(dtype=policy, name="first")(x)
     if m.pooler:
-        x = stock.Dense(m.width, dtype=policy, name="pooler")(x)
+        x = own.Dense(m.width, dtype=policy, name="pooler")(x)
         x = stock.Activation(activation("tanh"), dtype=policy, name="pooler.activation")(x)
-    logits = stock.Dense(classes, dtype=policy, name="head")(dropped(m, "head.dropout", x, inputs, policy, keras))
+    logits = own.Dense(classes, dtype=policy, name="head")(dropped(m, "head.dropout", x, inputs, policy, keras))
     return stock.Activation("linear", dtype="float64" if policy == "float64" else "float32", name="logits")(logits)
 
 

@@ -11,7 +11,8 @@ def test_each_call_is_of_the_room_and_of_the_framework_where_it_asks_for_one(mon
     room, opened = SimpleNamespace(), SimpleNamespace()
     found = calls.pair_calls(room, opened, "flax")
     assert found.keys() == {*calls.MATCHING, *calls.SIGHT}
-    for module, names, given in ((matching, calls.MATCHING, (room, opened)), (sight, calls.SIGHT, (room, opened, "flax"))):
+    kinds = (matching, calls.MATCHING, (room, opened)), (sight, calls.SIGHT, (room, opened, "flax"))
+    for module, names, given in kinds:
         for name in names:
             monkeypatch.setattr(module, name, lambda *given, **more: (given, more))
             assert found[name](path="x") == (given, {"path": "x"})
