@@ -6,13 +6,17 @@ from tests.pair_of_nobody import foreign
 from twinscale.benchmarks.columns_asked import check_columns, columns_in, of_columns, parse_columns
 from twinscale.common.errors import BadInput
 from twinscale.common.recipe.file import given
+from twinscale.common.recipe.schema import Recipe
 
 THREE = ("keras", "keras-jax", "jax")
 
 
 def of_one(folder):
-    """What makes a pair one of two Keras programs."""
-    return {"keras": "", "flax": "", "framework": "keras", **dict.fromkeys("ab", f"{folder}/mine.py:build")}
+    """The recipe of a pair of two Keras programs."""
+    values = foreign(folder).model_dump(mode="json")
+    program, _ = (values["model"].pop(key) for key in ("keras", "flax"))
+    return Recipe.model_validate({**values, "model": {**values["model"], "framework": "keras", "a": program,
+                                                      "b": program}})
 
 
 def test_columns_have_one_order_and_the_usual_two_are_no_columns():
@@ -30,8 +34,7 @@ def test_what_a_verdict_was_asked_for_names_its_columns_the_usual_ones_too():
 @pytest.mark.parametrize(("recipe", "swap", "said"), [
     (lambda folder: given("mlp-digits"), True, "^--swap: not with --columns"),
     (lambda folder: given("compress-mlp"), False, r"compress\.stages=\[\]"),
-    (lambda folder: foreign(folder, of_one(folder)), False,
-     'model.framework = "keras": --columns takes no two programs')])
+    (of_one, False, 'model.framework = "keras": --columns takes no two programs')])
 def test_what_no_column_can_do_is_refused_and_is_no_matter_without_columns(tmp_path, recipe, swap, said):
     made = recipe(tmp_path)
     with pytest.raises(BadInput, match=said):
