@@ -32,8 +32,8 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None, precisio
     is_keras = isinstance(built, keras.layers.Layer)
     if not is_keras and not _is_module(built):
         raise BadInput(f"keras: {type(built).__name__}: a keras.Model or a model of tf_keras is wanted")
-    if is_keras and keras.backend.backend() not in ("tensorflow", "jax"):
-        raise BadInput(f"keras: it runs on {keras.backend.backend()}: set KERAS_BACKEND=tensorflow, or jax")
+    if is_keras and not (on_tensorflow() or GIVEN):  # of a room on JAX: a process of somebody else's has none
+        raise BadInput(f"keras: it runs on {keras.backend.backend()}: set KERAS_BACKEND=tensorflow")
     try:
         _given(built, inputs, False)  # builds it
         tensors, start = _tensors_of(built, is_keras)

@@ -116,3 +116,12 @@ def test_a_call_of_tensorflow_is_refused_by_its_name_layer_and_place(tmp_path):
     assert found["derived"] == ("derives from tf.keras.layers.Dense (norms.py:16), which Keras' JAX runtime has not: "
                                 "write keras.layers.Dense, or take --runtime tensorflow")
     assert found["tensorflow"] is False
+
+
+def test_a_process_whose_keras_runs_on_jax_and_that_is_no_room_is_told_what_to_set(monkeypatch):
+    from twinscale.common.errors import BadInput
+    from twinscale.tfscale import programs
+
+    monkeypatch.setattr(programs.keras.backend, "backend", lambda: "jax")
+    with pytest.raises(BadInput, match="keras: it runs on jax: set KERAS_BACKEND=tensorflow"):
+        programs.open_program(programs.keras.layers.Dense(2), np.zeros((1, 2)))
