@@ -144,7 +144,7 @@ def test_a_match_is_asked_for_as_on_the_command_line(tmp_path, monkeypatch, caps
     found = twinscale.match("pair.toml", overrides={"model.flax": "digits_flax.py:mended"}, overwrite=True,
                             checkpoint=str(tmp_path / "port.msgpack"), of="flax")
     recipe, *rest = asked[0]
-    assert "digits_flax.py:mended" in recipe.model.flax and rest == [True, tmp_path / "port.msgpack", "flax"]
+    assert "digits_flax.py:mended" in recipe.model.flax and rest == [True, tmp_path / "port.msgpack", "flax", None]
     assert found == {"exit_code": 1} and capsys.readouterr().out == ""
 
 

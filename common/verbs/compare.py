@@ -63,7 +63,7 @@ def compare(
             described, directory(out), overwrite=overwrite, plant=plant, as_json=json) or DID_IT)
     shared.tell_weights(described)
     seeds = shared.room("benchmarks.rungs.outcome").parse_seeds(outcome) if outcome is not None else None
-    several = shared.room("benchmarks.columns_asked").parse_columns(columns)
+    several = shared.room("benchmarks.columns_asked").parse_columns(columns) if columns is not None else ()
     module = "benchmarks.columns" if len(several) > 2 else "benchmarks.compare"
     code = shared.room(module).compare(
         described, out=directory(out), columns=several, overwrite=overwrite, plant=plant, seeds=seeds, **parts,

@@ -174,7 +174,7 @@ def test_keys_of_recipes_that_are_shown_are_known(page, text):
 def test_keys_that_are_spoken_of_are_known():
     """`train.steps` or `train.steps=200`, of a table of the recipe, wherever it stands in a sentence."""
     tables = {key for key in SCHEMA["properties"] if key not in ("name", "seed")}
-    others = {"keras.saving.load_model", "jax.export", "compare.py"}
+    others = {"keras.saving.load_model", "keras.ops", "jax.export", "compare.py"}
     spoken = {(page.name, name) for page in PAGES for code in re.findall(r"`([^`\n]+)`", prose(page))
               for name in re.findall(r"^'?([a-z]\w*(?:\.\w+)+)(?:=.*)?$", code) if name.split(".")[0] in tables}
     spoken = {(page, name) for page, name in spoken if name not in others}
