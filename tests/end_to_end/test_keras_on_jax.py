@@ -109,7 +109,6 @@ BORN = """
 import json, resource, sys
 from twinscale.kerasjax.framework import KERAS
 from twinscale.jaxscale.lower import new_shapes
-from twinscale.common.families.parameters import count
 from twinscale.common.recipe.file import load
 from pathlib import Path
 

@@ -52,6 +52,7 @@ def test_which_stock_layers_leak_is_measured_and_none_does_in_a_users_program(tm
     assert not {name: lower for name, (_, lower) in found.items() if lower}
 
 
+@pytest.mark.slow  # 20 s
 def test_a_users_program_computes_as_on_tensorflow_to_the_last_digits(tmp_path, monkeypatch):
     from twinscale.tfscale.programs import open_program
 
@@ -72,8 +73,7 @@ def test_a_users_program_computes_as_on_tensorflow_to_the_last_digits(tmp_path, 
         assert np.abs(np.asarray(wide["gradients"][name]) - x.ravel()[:4]).max() < 1e-13 * largest, name
 
 
-SHOWN = ("halved_residual", "flipped_kernel", "softmax_twice", "adam_epsilon", "trust_of_kernels", "scale_after_cast",
-         "attention_by_product", "adam_unfolded")
+SHOWN = "halved_residual", "adam_epsilon", "trust_of_kernels"
 
 
 @pytest.mark.parametrize("names", [SHOWN, pytest.param((), marks=pytest.mark.slow)])
