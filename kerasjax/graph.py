@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import keras
 
 from twinscale.common.families import FAMILIES, family_of, traits_of
+from twinscale.common.families.adapters import is_adapter
 from twinscale.common.families.places import places
 from twinscale.common.numbers.bits import name_word
 from twinscale.jaxscale.devices_arrays import lay_columns, sequence_shared
@@ -54,13 +55,15 @@ class Graph:
         return Module(self, weights, running)
 
     def shapes(self) -> dict[str, Any]:
-        """{path: ShapeDtypeStruct} of the model's tensors: of blocks under a scan one with a first axis of them."""
+        """{path: ShapeDtypeStruct} of the model's tensors: of blocks under a scan one with a first axis of them.
+        Adapters have canonical names all the same, as `jaxscale.adapters.adapted` takes them."""
         found = {name: jax.ShapeDtypeStruct(tuple(v.shape), v.dtype) for name, v in self.variables.items()}
         if not (self.execution.scan and self.blocks):
             return found
+        inside = {name: x for name, x in found.items() if name.startswith("block_") and not is_adapter(name)}
         stacked = {f"blocks.{name.removeprefix(FIRST)}": jax.ShapeDtypeStruct((len(self.blocks), *x.shape), x.dtype)
-                   for name, x in found.items() if name.startswith(FIRST)}
-        return {name: x for name, x in found.items() if not name.startswith("block_")} | stacked
+                   for name, x in inside.items() if name.startswith(FIRST)}
+        return {name: x for name, x in found.items() if name not in inside} | stacked
 
 
 class Module:

@@ -81,6 +81,13 @@ def test_how_blocks_run_changes_no_number(steps_of, recipe_of, how):
     agree(found, plain, 16 * walk(128) * EPS["float64"])
 
 
+def test_adapters_of_blocks_under_a_scan_drop_rows_each_by_its_own_place(steps_of, recipe_of):
+    """They keep their own names, of which dropout draws, beside kernels that are stacked."""
+    adapted = {"adapt": {"kind": "lora", "rank": 2, "dropout": 0.5, "targets": ["*attention.query.kernel"]}}
+    found = steps_of(recipe_of("decoder", model=DECODER, jax={"scan": True}, **adapted))
+    agree(found["keras-jax"], found["jax"], 16 * walk(128) * EPS["float64"])
+
+
 OPTIMIZERS = [{"name": "adamw"}, {"name": "sgd", "momentum": 0.9, "nesterov": True}, {"name": "lion"}, {"name": "lamb"}]
 
 
