@@ -25,7 +25,11 @@ def check_runtime(recipe: Recipe, backend: str) -> None:
 
 def unread(recipe: Recipe, backend: str) -> str | None:
     """What a recipe says that the Keras program on JAX does not read, in words, or None."""
-    if backend == "keras-jax" and not recipe.keras.jit_compile:
-        return (f"keras.jit_compile=false is TensorFlow's, and not read: {BACKENDS[backend].title} compiles every step "
-                "with XLA")
-    return None
+    if backend != "keras-jax":
+        return None
+    title, said = BACKENDS[backend].title, []
+    if not recipe.keras.jit_compile:
+        said.append(f"keras.jit_compile=false is TensorFlow's, and not read: {title} compiles every step with XLA")
+    if recipe.jax.fused:
+        said.append(f"jax.fused=true is of Flax' layers, and not read: those of {title} have a product each")
+    return "; ".join(said) or None

@@ -42,3 +42,10 @@ def test_what_is_not_read_is_said_and_only_where_it_is_not():
     compiled, stepped = recipe_of(), recipe_of(keras={"jit_compile": False})
     assert "keras.jit_compile=false" in unread(stepped, "keras-jax")
     assert unread(compiled, "keras-jax") is unread(stepped, "keras") is unread(stepped, "jax") is None
+
+
+def test_products_that_are_flax_layers_are_said_not_to_be_read():
+    text = {"data": {"source": "stdlib"}, "model": {"family": "decoder"}}
+    fused = recipe_of(**text, jax={"fused": True})
+    assert "jax.fused=true" in unread(fused, "keras-jax") and "jit_compile" not in unread(fused, "keras-jax")
+    assert unread(fused, "jax") is None is unread(recipe_of(**text), "keras-jax")
