@@ -75,8 +75,9 @@ def judge(recipe: Recipe, dataset: "Dataset", out: Path, operations: Sequence[di
         rates = learning_rates(recipe)[:float64_steps(recipe)]
         tree = tree_of(recipe, dataset.classes, dataset.example_shape)
         starts = {name: initial_value(name, tree[name], recipe.seed, np.float64) for name in null}
-        semantics, curves["float64"] = ladder.semantics_rung(trainings(semantic, dataset, out), starts,
-                                                             recipe.optimizer, rates)
+        runs = trainings(semantic, dataset, out)
+        runs["unshown"] = ladder.unshown(first["float64"]["first"], null, ladder.summed_positions(recipe, dataset))
+        semantics, curves["float64"] = ladder.semantics_rung(runs, starts, recipe.optimizer, rates)
         rungs.append(semantics)
     if precision != "float64":
         numerics, curves[precision] = ladder.numerics_rung(trainings(recipe, dataset, out), precision)

@@ -215,13 +215,32 @@ def semantics_rung(runs: Mapping[str, Any], starts: Mapping[str, np.ndarray], op
     of them found.
 
     Args:
-      runs: as `compare.trainings` has them. starts: {canonical name: first value} of null directions.
+      runs: as `compare.trainings` has them, and where it is known "unshown", by which twins' noise is multiplied.
+      starts: {canonical name: first value} of null directions.
       optimizer: the recipe's section. rates: of each update.
     """
-    curve = loss_curve(runs, "float64", factor=8)
+    curve = loss_curve(runs, "float64", factor=8 * runs.get("unshown", 1.0))
     checks = [loss_check("float64", curve), *weight_checks(runs, starts, optimizer, rates),
               *held_out_checks("float64", runs, curve)]
     return rung("P4", "semantics", "one training: equal losses and weights step by step in float64", checks), curve
+
+
+def unshown(runs: Mapping[str, Any], null: set[str], positions: int) -> float:
+    """How many times as far as twins both sides' first gradients lie apart in float64, 1 or more: so much of their
+    rounding twins do not show.
+
+    A twin reorders rows. A sum over all rows at one position and then at the next, as XLA on a CPU forms a float64
+    convolution's kernel gradient, is rounded nearly alike in whichever order the rows come. Each step's rounding is
+    carried on in proportion until twins part, so what holds of the first gradients holds of what follows. A difference
+    counts up to what P2 lets pass.
+
+    Args: as `gradient_rung` has them; `runs` of the first step in float64, `null` its null directions.
+    """
+    judged = [name for name in both(runs) if name.startswith("gradients/") and bare(name) not in null]
+    eps, of = EPS["float64"], {run: runs[run].get for run in (*SIDES, *(f"{b}-twin" for b in SIDES))}
+    twins = max((difference(of[b](name), of[f"{b}-twin"](name)) for b in SIDES for name in judged), default=0.0)
+    sides = max((difference(of["keras"](name), of["jax"](name)) for name in judged), default=0.0)
+    return max(1.0, min(sides, 16 * math.sqrt(positions) * eps) / max(twins, eps))
 
 
 def numerics_rung(runs: Mapping[str, Any], precision: str) -> tuple[Rung, dict[str, Any]]:
@@ -254,7 +273,7 @@ def loss_check(precision: str, curve: dict[str, Any]) -> Check:
     end = len(curve["steps"]) if curve["horizon"] is None else max(1, curve["horizon"])
     ratio = curve["difference"][:end] / np.maximum(curve["bound"][:end], TINY)
     step = int(np.argmax(np.where(np.isfinite(ratio), ratio, np.inf)))
-    source = f"{curve['factor']} x the {precision} twin's envelope at step {step}"
+    source = f"{curve['factor']:.3g} x the {precision} twin's envelope at step {step}"
     return check(f"{precision} loss", curve["difference"][step], curve["bound"][step],
                  f"step {step} of {end}" + " (the horizon)" * (curve["horizon"] is not None), source)
 
@@ -314,7 +333,7 @@ def held_out_bounds(precision: str, runs: Mapping[str, Any], curve: dict[str, An
     hits = accuracy_bound(sums, twins, curve["factor"], loss) if "correct" in sums[0] else {}
     bits = weight / (math.log(2) * max(1.0, min(found.get("label_bytes") or 1.0 for found in sums)))
     return {
-        "loss": (loss, f"{curve['factor']} x the {precision} twin's envelope at the last step, or its evaluation's"),
+        "loss": (loss, f"{curve['factor']:.3g} x the {precision} twin's envelope at the end, or its evaluation's"),
         **hits,
         "perplexity": (largest(told, "perplexity") * (exact - math.expm1(-loss)), "exp of the loss and of its bound"),
         "bits_per_byte": (bits * loss + exact * largest(told, "bits_per_byte"), "the loss's bound in bits a byte"),
@@ -323,13 +342,15 @@ def held_out_bounds(precision: str, runs: Mapping[str, Any], curve: dict[str, An
 
 def weight_checks(runs: Mapping[str, Any], starts: Mapping[str, np.ndarray], optimizer: Any, rates: np.ndarray
                   ) -> list[Check]:
-    """The weights at the end of the float64 trajectory: 8 twins' noise, the noisiest tensor's. Null directions are
-    moved by rounding alone: absolutely, no further apart than two walks of noise under this optimizer."""
+    """The weights at the end of the float64 trajectory: 8 twins' noise, the noisiest tensor's, times what they do not
+    show. Null directions are moved by rounding alone: absolutely, no further apart than two walks of noise under this
+    optimizer."""
     weights = {run: runs[run]["weights"] for run in ("keras", "jax", "keras-twin", "jax-twin")}
     judged = [name for name in both(weights) if bare(name) not in starts]
     noise = max(difference(weights[b].get(name), weights[f"{b}-twin"].get(name)) for b in SIDES for name in judged
                 if name in weights[b])
-    bound, source = max((8 * noise, "8 x the float64 twin's noise in the weights"),
+    factor = 8 * runs.get("unshown", 1.0)
+    bound, source = max((factor * noise, f"{factor:.3g} x the float64 twin's noise in the weights"),
                         (16 * EPS["float64"], "16 eps of float64"))
     checks = [check("float64 weights", difference(*(weights[b].get(name) for b in SIDES)), bound, name, source)
               for name in judged]

@@ -1,4 +1,4 @@
-"""P3 below float64: what rounding may decide is not judged, what it may not is."""
+"""P3 below float64: what rounding may decide is not judged, what it may not is. P4: nor what twins do not show."""
 
 import numpy as np
 import pytest
@@ -91,3 +91,60 @@ def test_p0_says_where_first_weights_of_the_users_come_from():
     rung = ladder.contract_rung(same, begun="the checkpoint mine.keras, of the Keras model")
     assert rung["agrees"] and rung["where"].endswith("first weights: the checkpoint mine.keras, of the Keras model")
     assert "first weights" not in ladder.contract_rung(same)["where"]
+
+
+ROWS, POSITIONS = 8, 4000
+
+
+def trained(sum_of, order=None, rate=1e-2, steps=40, fault=0.0):
+    """Losses, weights and first gradient, which is left over where large terms cancel, of a least-squares fit whose
+    gradient `sum_of` adds up over (positions, rows, weights), rows taken in an `order` within the batch."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(POSITIONS, ROWS, 3)) + 1
+    y = x @ [1.0, -2.0, 0.5] + rng.normal(size=(POSITIONS, ROWS))
+    offset = rng.normal(size=(POSITIONS, 1, 3)) * 3e3
+    x, y = (a[:, order] if order is not None else a for a in (x, y))
+    w, losses, first = np.zeros(3), [], None
+    for _ in range(steps):
+        apart = x @ w - y
+        losses.append(float((apart**2).mean()))
+        gradient = sum_of(2 * apart[..., None] * x + offset - offset.mean(0)) / y.size
+        first = gradient if first is None else first
+        w = w - rate * (gradient + fault)
+    return {"loss": np.array(losses), "norm": np.zeros(steps), "weights": {"weights/w": w}, "first": first}
+
+
+def by_positions(terms):
+    """One accumulator: all rows of a position, then of the next."""
+    return np.cumsum(terms.reshape(-1, terms.shape[-1]), 0)[-1]
+
+
+def exactly(terms):
+    return terms.astype(np.longdouble).sum((0, 1)).astype(np.float64)
+
+
+def judged(fault=0.0, look=True):
+    """P4 of one side that adds up `by_positions` and one that rounds once, each with its twin."""
+    order = np.random.default_rng(1).permutation(ROWS)
+    runs = {"keras": trained(by_positions, fault=fault), "keras-twin": trained(by_positions, order, fault=fault),
+            "jax": trained(exactly), "jax-twin": trained(exactly, order)}
+    first = {run: {"gradients/w": of["first"]} for run, of in runs.items()}
+    share = ladder.unshown(first, set(), ROWS * POSITIONS) if look else 1.0
+    return ladder.semantics_rung({"positions": ROWS * POSITIONS, "unshown": share} | runs, {}, None, None)[0], share
+
+
+def test_rounding_that_twins_do_not_show_is_no_fault_and_a_small_fault_still_is_one():
+    rung, share = judged()
+    assert rung["agrees"] and share > 3
+    assert not judged(look=False)[0]["agrees"]
+    assert not judged(fault=1e-10)[0]["agrees"]
+
+
+def test_a_difference_that_p2_refuses_widens_no_further_bound():
+    step = {"gradients/w": np.ones(3)}
+    runs = {run: step for run in ("keras", "keras-twin", "jax-twin")}
+    floor = 16 * np.sqrt(100)
+    for apart in (1e-9, 1.0, np.inf):
+        assert ladder.unshown(runs | {"jax": {"gradients/w": np.ones(3) + apart}}, set(), 100) <= floor
+    assert ladder.unshown({"jax": step} | runs, set(), 100) == 1
+    assert ladder.unshown(runs | {"jax": {"gradients/w": np.ones(3) + 1}}, {"w"}, 100) == 1
