@@ -18,6 +18,7 @@ from twinscale.benchmarks.preflight.compare import (
     FILE,
     SCHEMA_VERSION,
     compare_golden,
+    of_golden,
     other_versions,
     parity,
     read_golden,
@@ -90,9 +91,11 @@ def preflight(recipe: Recipe, out: Path, *, topologies: Sequence[str] = (), slic
         check_files(Path(write_golden).parent, [Path(write_golden).name], KEYS, True, "--write-golden")
     golden = read_golden(check) if check else None
     recipe = uncompressed(recipe)
-    asked = wanted(topologies, slices, golden)
-    backends = backends or tuple(dict.fromkeys(row["backend"] for row in golden["results"]) if golden else BACKENDS)
-    jobs = [(backend, topology, placed(recipe, topology, backend)) for topology in asked for backend in backends]
+    pairs = of_golden(golden, topologies, slices, backends) if golden else [
+        (backend, topology) for topology in wanted(topologies, slices) for backend in backends or BACKENDS]
+    asked, backends = (list(dict.fromkeys(each)) for each in (
+        (topology for _, topology in pairs), (backend for backend, _ in pairs)))
+    jobs = [(backend, topology, placed(recipe, topology, backend)) for backend, topology in pairs]
     library = find_libtpu(os.environ)
     check_libtpu(asked, library)
     check_packages(backends)
@@ -126,13 +129,11 @@ def uncompressed(recipe: Recipe) -> Recipe:
     return recipe.with_values(compress={"stages": ()}) if recipe.compress.stages else recipe
 
 
-def wanted(topologies: Sequence[str], slices: int, golden: Mapping[str, Any] | None) -> list[Topology]:
-    """The Topologies of names, or those that a golden holds."""
-    if topologies:
-        return list(dict.fromkeys(parse(name, slices) for name in topologies))
-    if golden:
-        return list(dict.fromkeys(parse(row["topology"], row["slices"]) for row in golden["results"]))
-    raise BadInput("--topology: which slice? such as --topology v5e:4x4, or --topology v5p-128")
+def wanted(topologies: Sequence[str], slices: int) -> list[Topology]:
+    """The Topologies of names. Raises BadInput where there are none."""
+    if not topologies:
+        raise BadInput("--topology: which slice? such as --topology v5e:4x4, or --topology v5p-128")
+    return list(dict.fromkeys(parse(name, slices) for name in topologies))
 
 
 def placed(recipe: Recipe, topology: Topology, backend: str) -> Recipe:

@@ -1,6 +1,7 @@
 """Rows of preflight.json against each other: one backend beside the other, and both against an earlier answer."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
@@ -12,7 +13,7 @@ from twinscale.benchmarks.preflight.words import gib
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import read_json
 from twinscale.common.files.kinds import STRICT, Backend, Count, version
-from twinscale.common.machine.topology import SLICES, parse
+from twinscale.common.machine.topology import SLICES, Topology, parse
 
 SCHEMA_VERSION = 1
 FILE = "preflight.json"
@@ -129,6 +130,21 @@ def read_golden(path: str | Path) -> dict[str, Any]:
     return golden
 
 
+def of_golden(golden: Mapping[str, Any], topologies: Sequence[str], slices: int, backends: Sequence[str]
+              ) -> list[tuple[str, Topology]]:
+    """(backend, Topology) of each row of a golden, but for those that are not asked for where some are. Raises BadInput
+    where it says nothing of what is asked for."""
+    asked = [parse(name, slices) for name in topologies]
+    rows = [(row["backend"], parse(row["topology"], row["slices"])) for row in golden["results"]]
+    kept = [(backend, topology) for backend, topology in rows
+            if backend in (backends or [backend]) and topology in (asked or [topology])]
+    for backend, topology in product(backends or [None], asked or [None]):
+        if not any(backend in (None, row[0]) and topology in (None, row[1]) for row in kept):
+            named = " on ".join([*([backend] if backend else []), *([topology.name] if topology else [])])
+            raise BadInput(f"--check: the golden says nothing of {named}; make one with --write-golden")
+    return kept
+
+
 def other_versions(golden: Mapping[str, Any], here: Mapping[str, str | None]) -> dict[str, list[str | None]]:
     """{name: [the golden's, this one's]} of what decides an answer and is not what it was."""
     return {name: [version, here.get(name)] for name, version in (golden.get("versions") or {}).items()
@@ -136,15 +152,12 @@ def other_versions(golden: Mapping[str, Any], here: Mapping[str, str | None]) ->
 
 
 def compare_golden(golden: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Lines that say what is worse than in a golden. Raises BadInput where it has nothing to compare with."""
+    """Lines that say what is worse than in a golden, of which each result has a row."""
     earlier = {(found["backend"], found["topology"], found["slices"]): found for found in golden["results"]}
     worse = []
     for found in results:
-        place = found["backend"], found["topology"], found["slices"]
-        if place not in earlier:
-            raise BadInput(f"--check: the golden says nothing of {found['backend']} on {found['topology']}; make one "
-                           "with --write-golden")
-        old, named = earlier[place], f"{found['backend']} on {found['topology']}"
+        old, named = earlier[found["backend"], found["topology"], found["slices"]], (
+            f"{found['backend']} on {found['topology']}")
         if old["compiles"] and not found["compiles"] and found["fits"] is not False:
             worse.append(f"{named} does not compile any more: {found['error']}")
         if old["fits"] and found["fits"] is False:

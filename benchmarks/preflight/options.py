@@ -53,7 +53,7 @@ def options(recipe: Recipe, out: Path, *, topologies: Sequence[str] = (), slices
     Raises BadInput, MissingEnvironment before anything is compiled or written.
     """
     check_files(out, [FILE, PAGE], KEYS, overwrite)
-    recipe, asked = uncompressed(recipe), wanted(topologies, slices, None)
+    recipe, asked = uncompressed(recipe), wanted(topologies, slices)
     recipes = [placed(recipe, topology, "jax") for topology in asked]
     listed = [listed_for(topology, only) for topology in asked]
     library = find_libtpu(os.environ)

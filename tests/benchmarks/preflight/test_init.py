@@ -233,9 +233,38 @@ def test_a_golden_that_says_nothing_is_refused(fly, tmp_path):
             fly({"jax": [ANSWER]}, check=str(path))
     with pytest.raises(BadInput, match="cannot be read"):
         fly({"jax": [ANSWER]}, check=str(tmp_path / "none.json"))
-    fly({"jax": [ANSWER]}, write_golden=str(path))
-    with pytest.raises(BadInput, match="says nothing of jax on v4"):
-        fly({"jax": [ANSWER]}, check=str(path), topologies=("v4-8",))
+
+
+@pytest.mark.parametrize("asked, words", [
+    ({"topologies": ("v4-8",), "backends": ("jax",)}, "nothing of jax on v4"),
+    ({"topologies": ("v5e:2x2", "v4-8"), "backends": ("jax",)}, "nothing of jax on v4"),
+    ({"topologies": ("v4-8",), "backends": ()}, "nothing of v4"),
+    ({"topologies": (), "backends": ("jax", "keras-jax")}, "nothing of keras-jax;"),
+    ({"topologies": ("v6e:2x2",), "backends": ("jax", "keras")}, "nothing of keras on v6e")])
+def test_what_a_golden_says_nothing_of_is_refused_before_it_is_compiled(fly, tmp_path, monkeypatch, asked, words):
+    path = tmp_path / "golden.json"
+    fly({"jax": [ANSWER, ANSWER], "keras": [ANSWER, ANSWER]}, write_golden=str(path), topologies=("v5e:2x2", "v6e:2x2"))
+    golden = json.loads(path.read_text())
+    path.write_text(json.dumps(golden | {"results": golden["results"][:-1]}))  # all but keras on v6e
+    monkeypatch.setattr(flight, "compile_all", lambda *_: pytest.fail("it compiles"))
+    with pytest.raises(BadInput, match=words):
+        fly({}, check=str(path), **asked)
+
+
+def test_a_golden_may_hold_a_backend_on_one_of_its_slices_alone(fly, tmp_path):
+    """Then that is all that a check compiles for it; and what is asked for of a golden is all that it compiles."""
+    path = tmp_path / "golden.json"
+    fly({"jax": [ANSWER, ANSWER], "keras-jax": [ANSWER, ANSWER]}, write_golden=str(path),
+        topologies=("v5e:2x2", "v6e:2x2"))
+    golden = json.loads(path.read_text())
+    path.write_text(json.dumps(golden | {"results": golden["results"][:-1]}))
+    for asked, rows in (({}, 3), ({"backends": ("jax",)}, 2), ({"backends": ("keras-jax",)}, 1),
+                        ({"topologies": ("v6e:2x2",)}, 1), ({"topologies": ("v5e:2x2",)}, 2)):
+        code, found = fly({"jax": [ANSWER, ANSWER], "keras-jax": [ANSWER]}, check=str(path),
+                          **{"topologies": (), "backends": ()} | asked)
+        assert code == 0 and found["check"]["worse"] == [] and len(found["results"]) == rows
+        assert {(row["backend"], row["topology"]) for row in found["results"]} <= {
+            (row["backend"], row["topology"]) for row in golden["results"][:-1]}
 
 
 # ---- refusals
