@@ -6,7 +6,7 @@ As a process (`python -m twinscale.jaxscale.lower`) it answers the calls of `ben
 import os
 import re
 import time
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,16 +80,20 @@ def lower_step(recipe: Recipe, classes: int, example_shape: Sequence[int],
                         jax.ShapeDtypeStruct((devices.mesh.size, 3), jnp.float32))
 
 
-def compile_step(recipe: Any, classes: int, example_shape: Sequence[int],
-                 batch: Mapping[str, tuple[tuple[int, ...], str]], options: Mapping[str, Any], module: str,
-                 framework: Framework = FLAX) -> dict[str, Any]:
-    """Compiles the step of a recipe for a slice; see `compiled_as`."""
-    recipe, example_shape = Recipe.model_validate(recipe), tuple(example_shape)
-    with numerics(recipe):
-        devices, start = open_topology(recipe, options), time.perf_counter()
-        lowered = lower_step(recipe, classes, example_shape, batch, devices, framework)
-        options, own = compiler_options(recipe, devices), recipe.jax.xla_options
-        return compiled_as(lowered, devices, options, time.perf_counter() - start, module, own)
+def step_compiler(framework: Framework) -> Callable[..., dict[str, Any]]:
+    """The call that compiles a framework's step of a recipe for a slice; see `lower_step` and `compiled_as`."""
+
+    def compile_step(recipe: Any, classes: int, example_shape: Sequence[int],
+                     batch: Mapping[str, tuple[tuple[int, ...], str]], options: Mapping[str, Any], module: str
+                     ) -> dict[str, Any]:
+        recipe, example_shape = Recipe.model_validate(recipe), tuple(example_shape)
+        with numerics(recipe):
+            devices, start = open_topology(recipe, options), time.perf_counter()
+            lowered = lower_step(recipe, classes, example_shape, batch, devices, framework)
+            flags, own = compiler_options(recipe, devices), recipe.jax.xla_options
+            return compiled_as(lowered, devices, flags, time.perf_counter() - start, module, own)
+
+    return compile_step
 
 
 def compile_module(recipe: Any, lowered: str, rows: Collection[int], options: Mapping[str, Any], module: str
@@ -100,7 +104,7 @@ def compile_module(recipe: Any, lowered: str, rows: Collection[int], options: Ma
     Args:
       lowered: path of a serialized HLO module.
       rows: numbers of its arguments that are a batch's, of shape (B, ...).
-      options, and the rest: as `compile_step`; no micro-batch is split over fewer chips than another.
+      options: as `open_topology`; module: as `compiled_as`. No micro-batch is split over fewer chips than another.
     """
     recipe, start, content = Recipe.model_validate(recipe), time.perf_counter(), Path(lowered).read_bytes()
     header = xla_client.hlo.HloModule.from_serialized_hlo_module_proto(content).to_string()
@@ -203,4 +207,4 @@ def aliases(text: str) -> dict[int, int]:
 
 
 if __name__ == "__main__":
-    serve(ROOM, {}, {"compile_step": compile_step, "compile_module": compile_module})
+    serve(ROOM, {}, {"compile_step": step_compiler(FLAX), "compile_module": compile_module})

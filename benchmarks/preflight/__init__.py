@@ -9,11 +9,11 @@ ceiling and no prediction: it takes for granted that everything runs beside ever
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twinscale.benchmarks.output import again, check_files, made
+from twinscale.benchmarks.output import again, check_files, made, tell
 from twinscale.benchmarks.preflight.compare import (
     FILE,
     SCHEMA_VERSION,
@@ -38,7 +38,7 @@ from twinscale.common.files.output import answer
 from twinscale.common.files.results import write_result
 from twinscale.common.machine.doctor import versions
 from twinscale.common.machine.topology import Topology, library_version, parse
-from twinscale.common.recipe.runtime import check_runtime
+from twinscale.common.recipe.runtime import check_runtime, unread
 from twinscale.common.recipe.schema import AXES, Recipe, mesh_shape
 
 if TYPE_CHECKING:
@@ -101,6 +101,9 @@ def preflight(recipe: Recipe, out: Path, *, topologies: Sequence[str] = (), slic
     check_packages(backends)
     shape, used = data_shape(recipe), {**versions(), "libtpu": library_version(library)}
     others = planned(peers, jobs, shape[0])
+    for backend in backends:
+        if ignored := unread(recipe, backend):
+            tell(backend, ignored)
     with tempfile.TemporaryDirectory() as folder:
         results = compile_all(jobs, library, Path(folder), shape)
         beside = compiled_by(others, results, used, shape, Path(folder))

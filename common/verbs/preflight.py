@@ -71,19 +71,19 @@ def preflight(
 
     asked = shared.with_precision(overrides, precision)
     described = shared.of_two(given(recipe, asked), "preflight", "it compiles a Keras and a JAX program")
-    named = [word for name in topology or () for word in ("--topology", name)]
+    there = [*(word for name in topology or () for word in ("--topology", name)), *shared.given("slices", slices, 1)]
     backends = shared.backends_of(backend, runtime, {"both": BOTH[::-1], "all": tuple(BACKENDS)[::-1]})
     told = {"topologies": topology or (), "slices": slices, "as_json": json, "overwrite": overwrite}
     golden, beside = {"check": check, "write_golden": write_golden}, peers.split(",") if peers else []
     sought = {"remat": remat, "accumulate": accumulate, "fsdp": fsdp, "tensor": tensor, "jobs": jobs}
-    words = [recipe, *asked, *named, *shared.given("slices", slices, 1)]
+    words, trainers = [recipe, *asked, *there], shared.each_given(backend=backend, runtime=runtime)
     check_forms({"options": options, "search": search}, golden | {"peers": peers or None}, sought, only)
     if options or search:
         raise typer.Exit(with_options(described, out, backends, only or [], words, told) if options else
                          searched(described, out, backends, sought, told))
-    words += shared.each_given(backend=backend, runtime=runtime, peers=peers or None, check=check)
+    words += [*trainers, *shared.each_given(peers=peers or None, check=check)]
     code = compiled(described, out, backends, words, golden | told | {"peers": beside})
-    verb, changed, further = what_next(code, described, backends, named, out)
+    verb, changed, further = what_next(code, described, backends, [*there, *trainers], out)
     shared.suggest(verb, recipe, *(overrides or []), *changed, *shared.precision_words(precision), *further)
     raise typer.Exit(code or DID_IT)
 
@@ -153,9 +153,10 @@ def to_try(
 
 
 def what_next(
-    code: int, recipe: "Described", backends: Sequence[str], named: Sequence[str], out: str,
+    code: int, recipe: "Described", backends: Sequence[str], asked: Sequence[str], out: str,
 ) -> tuple[str, list[str], list[str]]:
-    """(verb, overrides, options) of the command to suggest: the training, or a preflight of smaller micro-batches."""
+    """(verb, overrides, options) of the command to suggest: the training, or a preflight of smaller micro-batches for
+    the slices and trainers that were asked for."""
     if code == DID_IT:
         return "train", [], [*options_of((*backends, "jax")[0]), "--run", "runs/tpu"]
-    return "preflight", [f"train.accumulate={2 * recipe.train.accumulate}"], [*named, "--out", f"{out}-smaller"]
+    return "preflight", [f"train.accumulate={2 * recipe.train.accumulate}"], [*asked, "--out", f"{out}-smaller"]

@@ -152,6 +152,12 @@ def test_a_goldens_gathers_are_those_that_a_hand_counts(name):
         (sum(1 + again for again, _ in parts), sum(size * (1 + again) for again, size in parts))}
 
 
+def test_what_a_backend_does_not_read_of_a_recipe_is_said(fly, capsys):
+    fly({"jax": [ANSWER], "keras-jax": [ANSWER]}, recipe=recipe_of(keras={"jit_compile": False}))
+    said = [line for line in capsys.readouterr().err.splitlines() if "keras.jit_compile=false" in line]
+    assert len(said) == 1 and "keras-jax" in said[0]
+
+
 # ---- side by side
 
 def test_differences_are_named_by_operation(fly, capsys):

@@ -7,6 +7,8 @@ from twinscale.common import cli
 from twinscale.common.recipe.file import dumps
 from twinscale.common.recipe.schema import Recipe
 
+ON_JAX = ("--backend", "keras", "--runtime", "jax")
+
 
 def recipe_of(**sections):
     values = {"name": "tiny", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]},
@@ -19,7 +21,13 @@ def recipe_of(**sections):
 @pytest.mark.parametrize("arguments, code, words", [
     ([], 2, "--topology: which slice?"), (["--topology", "v5e:9x9"], 2, "no such slice"),
     (["--topology", "v5e:2x2", "devices.fsdp=3"], 2, "does not divide the 4 chips of v5e:2x2"),
-    (["--topology", "v5e:2x2", "--backend", "tpu"], 2, "'jax', 'keras', 'both'")])
+    (["--topology", "v5e:2x2", "--backend", "tpu"], 2, "'jax', 'keras', 'both'"),
+    (["--topology", "v5e:2x2", *ON_JAX, "devices.strategy=tpu"], 2, 'devices.strategy="tpu": tf.distribute'),
+    (["--topology", "v5e:3x7", *ON_JAX], 2, "--topology v5e:3x7: no such slice"),
+    (["--topology", "v5e:2x2", *ON_JAX, "devices.sequence=2"], 2, "images have no sequence to share"),
+    (["--topology", "v5e:2x2", *ON_JAX, "devices.tensor=3"], 2, "does not divide the 4 chips of v5e:2x2"),
+    (["--topology", "v5e:2x2", "--backend", "both", "--runtime", "jax"], 2, "leave it out of --backend both"),
+    (["--topology", "v5e:2x2", "--backend", "all", "--runtime", "jax"], 2, "leave it out of --backend all")])
 def test_the_verb_refuses_in_one_line(arguments, code, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "r.toml").write_text(dumps(recipe_of()))
@@ -37,7 +45,7 @@ def test_the_verb_passes_on_what_it_is_told(tmp_path, monkeypatch, capsys):
                      "jax", "--check", "g.json", "--json", "--out", "o"]) == 1
     assert asked["topologies"] == ["v5e-16"] and asked["slices"] == 2 and asked["backends"] == ("jax",)
     assert asked["check"] == "g.json" and asked["as_json"] and str(asked["out"]) == "o"
-    assert "train.accumulate=4" in capsys.readouterr().err
+    assert "train.accumulate=4 --topology v5e-16 --slices 2 --backend jax --out o-smaller" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words, backends", [
