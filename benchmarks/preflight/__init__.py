@@ -93,8 +93,8 @@ def preflight(recipe: Recipe, out: Path, *, topologies: Sequence[str] = (), slic
     recipe = uncompressed(recipe)
     pairs = of_golden(golden, topologies, slices, backends) if golden else [
         (backend, topology) for topology in wanted(topologies, slices) for backend in backends or BACKENDS]
-    asked, backends = (list(dict.fromkeys(each)) for each in (
-        (topology for _, topology in pairs), (backend for backend, _ in pairs)))
+    asked = list(dict.fromkeys(topology for _, topology in pairs))
+    backends = list(dict.fromkeys(backend for backend, _ in pairs))
     jobs = [(backend, topology, placed(recipe, topology, backend)) for backend, topology in pairs]
     library = find_libtpu(os.environ)
     check_libtpu(asked, library)

@@ -138,9 +138,10 @@ def of_golden(golden: Mapping[str, Any], topologies: Sequence[str], slices: int,
     rows = [(row["backend"], parse(row["topology"], row["slices"])) for row in golden["results"]]
     kept = [(backend, topology) for backend, topology in rows
             if backend in (backends or [backend]) and topology in (asked or [topology])]
-    for backend, topology in product(backends or [None], asked or [None]):
-        if not any(backend in (None, row[0]) and topology in (None, row[1]) for row in kept):
-            named = " on ".join([*([backend] if backend else []), *([topology.name] if topology else [])])
+    every: tuple[Sequence[str | None], Sequence[Topology | None]] = (backends or [None], asked or [None])
+    for backend, place in product(*every):
+        if not any(backend in (None, row[0]) and place in (None, row[1]) for row in kept):
+            named = " on ".join([*([backend] if backend else []), *([place.name] if place else [])])
             raise BadInput(f"--check: the golden says nothing of {named}; make one with --write-golden")
     return kept
 
