@@ -12,6 +12,7 @@ from twinscale.benchmarks.preflight import compilers
 from twinscale.common.data.shapes import data_shape
 from twinscale.common.errors import BadInput, TwinscaleError
 from twinscale.common.families.parameters import parameters
+from twinscale.common.files.access import write_json
 from twinscale.common.machine.topology import CHIPS, parse
 from twinscale.common.recipe.file import load
 from twinscale.common.recipe.schema import Recipe
@@ -158,6 +159,16 @@ def test_what_a_backend_does_not_read_of_a_recipe_is_said(fly, capsys):
     assert len(said) == 1 and "keras-jax" in said[0]
 
 
+@pytest.mark.parametrize("name", ["decoder-125m", "decoder-1b", "decoder-8b"])
+def test_of_a_golden_keras_on_jax_sends_what_flax_does(name):
+    """It is one step, of two programs of the same tensors, over one mesh."""
+    golden = json.loads(Path(f"recipes/tpu/goldens/{name}.json").read_text())["results"]
+    sent = {(row["backend"], row["topology"]): row["collectives"] for row in golden if row["fits"]}
+    on_keras = {topology: sent[backend, topology] for backend, topology in sent if backend == "keras-jax"}
+    assert on_keras == {topology: sent["jax", topology] for topology in on_keras} and any(
+        topology.startswith("v5e") for topology in on_keras)
+
+
 # ---- side by side
 
 def test_differences_are_named_by_operation(fly, capsys):
@@ -263,7 +274,7 @@ def test_a_golden_may_hold_a_backend_on_one_of_its_slices_alone(fly, tmp_path):
     fly({"jax": [ANSWER, ANSWER], "keras-jax": [ANSWER, ANSWER]}, write_golden=str(path),
         topologies=("v5e:2x2", "v6e:2x2"))
     golden = json.loads(path.read_text())
-    path.write_text(json.dumps(golden | {"results": golden["results"][:-1]}))
+    write_json(path, golden | {"results": golden["results"][:-1]})
     for asked, rows in (({}, 3), ({"backends": ("jax",)}, 2), ({"backends": ("keras-jax",)}, 1),
                         ({"topologies": ("v6e:2x2",)}, 1), ({"topologies": ("v5e:2x2",)}, 2)):
         code, found = fly({"jax": [ANSWER, ANSWER], "keras-jax": [ANSWER]}, check=str(path),
@@ -271,6 +282,9 @@ def test_a_golden_may_hold_a_backend_on_one_of_its_slices_alone(fly, tmp_path):
         assert code == 0 and found["check"]["worse"] == [] and len(found["results"]) == rows
         assert {(row["backend"], row["topology"]) for row in found["results"]} <= {
             (row["backend"], row["topology"]) for row in golden["results"][:-1]}
+    fly({"jax": [ANSWER, ANSWER], "keras-jax": [ANSWER]}, check=str(path), write_golden=str(tmp_path / "again.json"),
+        topologies=(), backends=())
+    assert (tmp_path / "again.json").read_text() == path.read_text()
 
 
 # ---- refusals
