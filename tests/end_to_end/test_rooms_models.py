@@ -364,3 +364,29 @@ def test_batch_norm_keeps_its_digits(recipe_of, name):
 
         found = batch_norm(model, 3, {}, nnx.Rngs(0))(x, use_running_average=False)
     assert np.abs(found - wanted).max() < 8 * 100 * 2.0**-23
+
+
+# ---- what moves
+
+def test_halves_of_heads_change_places_in_the_dtype_that_comes_in(name):
+    """Widened first, twice as many bytes would move, for the same values."""
+    shape, positions = (2, 8, 4, 16), np.tile(np.arange(8), (2, 1))
+    if name == "tfscale":
+        import keras
+        import tensorflow as tf
+
+        from twinscale.tfscale.models.layers import layers
+
+        rotate = layers(keras).Rotary(8, 1e4, dtype="bfloat16")
+        traced = tf.function(lambda x: rotate(x, positions)).get_concrete_function(tf.TensorSpec(shape, tf.bfloat16))
+        found = {op.outputs[0].dtype.name for op in traced.graph.get_operations() if op.type in (
+            "ConcatV2", "Split", "SplitV")}
+    else:
+        import jax
+
+        from twinscale.jaxscale.models.layers import rotary
+
+        lowered = jax.jit(lambda x: rotary(x, positions, 8, 1e4)).lower(jax.ShapeDtypeStruct(shape, "bfloat16"))
+        parts = [line for line in lowered.as_text().splitlines() if "stablehlo.concatenate" in line and "x4x16x" in line]
+        found = {"bfloat16" if line.endswith("xbf16>") else line for line in parts}
+    assert found == {"bfloat16"}

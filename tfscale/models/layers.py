@@ -165,8 +165,10 @@ def attention_classes(keras: Keras) -> dict[str, type]:
             angles = np.arange(self.length)[:, None] * self.base ** (-np.arange(half) / half)
             wide = masters(x)
             cos, sin = (ops.take(f(angles).astype(wide), positions, axis=0)[:, :, None] for f in (np.cos, np.sin))
-            a, b = ops.split(ops.cast(x, wide), 2, axis=-1)
-            return ops.cast(ops.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1), x.dtype)
+            # Halves change places in the narrower dtype, which moves half as much and rounds no more often.
+            a, b = (ops.cast(part, wide) for part in ops.split(x, 2, axis=-1))
+            rotated = a * cos - b * sin, b * cos + a * sin
+            return ops.concatenate([ops.cast(part, x.dtype) for part in rotated], axis=-1)
 
         def get_config(self):
             return {**super().get_config(), "length": self.length, "base": self.base}
