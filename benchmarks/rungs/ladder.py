@@ -14,7 +14,6 @@ import numpy as np
 from twinscale.benchmarks.rungs.evaluations import SIDES, accuracy_bound, added_bounds, apart, largest, resolved
 from twinscale.benchmarks.rungs.walks import ANY, noise_of, parting
 from twinscale.benchmarks.sides import LABELS as BACKENDS
-from twinscale.benchmarks.sides import spoken
 from twinscale.benchmarks.verdict import Check, Rung
 from twinscale.common.data.arrays import row_positions
 from twinscale.common.families.parameters import Parameter, is_trained
@@ -139,7 +138,7 @@ def twin_check(backend: str, runs: Mapping[str, Any], null: set[str], precision:
     """A backend's twin is to differ by rounding alone: else its bounds would hide what depends on the order of rows."""
     worst, name = max((difference(runs[backend][name], runs[f"{backend}-twin"][name]), name)
                       for name in runs[backend] if bare(name) not in null)
-    return check(f"{precision}, {spoken(backend)} against its twin", worst, math.sqrt(EPS[precision]), name,
+    return check(f"{precision}, {BACKENDS[backend]} against its twin", worst, math.sqrt(EPS[precision]), name,
                  f"half of {precision}'s digits")
 
 

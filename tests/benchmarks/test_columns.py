@@ -10,6 +10,7 @@ from twinscale.benchmarks import columns
 from twinscale.benchmarks.columns_result import Columns
 from twinscale.benchmarks.compare import alone, bisect, planted
 from twinscale.benchmarks.comparison_files import ComparisonFiles
+from twinscale.benchmarks.rungs.operations import operations_rung
 from twinscale.benchmarks.sides import labelled
 from twinscale.common.errors import BadInput, Disagreement
 from twinscale.common.files.access import write_text
@@ -116,14 +117,21 @@ def test_a_column_is_trained_once_and_taken_by_its_key_into_the_other_pair(tmp_p
         {}, {"keras": (first, "keras")}, {"keras": (first, "jax"), "jax": (second, "jax")}]
 
 
-@pytest.mark.parametrize("pair", [(), ("keras", "keras-jax"), ("keras-jax", "jax")])
-def test_operations_by_themselves_are_those_of_both_sides_whatever_their_rooms_call_themselves(pair):
+@pytest.mark.parametrize(("pair", "named"), [
+    ((), {"keras": "Keras", "jax": "JAX"}),
+    (("keras", "keras-jax"), {"keras": "Keras on TensorFlow", "keras-jax": "Keras on JAX"}),
+    (("keras-jax", "jax"), {"keras-jax": "Keras on JAX", "jax": "Flax on JAX"})])
+def test_operations_by_themselves_are_those_of_both_columns_whatever_their_rooms_call_themselves(pair, named):
     seen = []
     workers = {key: SimpleNamespace(ask=lambda call, key=key, **how: seen.append(key) or [{"backend": "keras"}])
                for key in ("keras", "jax")}
     with labelled(RECIPE.model, pair):
         rows = alone(RECIPE, workers, True)
-    assert sorted(seen) == ["jax", "keras"] and [row["backend"] for row in rows] == ["keras", "jax"]
+    assert sorted(seen) == ["jax", "keras"] and {row["backend"]: row["title"] for row in rows} == named
+    row = {"dtype": "float64", "error": 1.0, "bound": 2.0, "operation": "dense", "case": "normal", "how": "XLA",
+           "bound_from": "", "stock": False, "known": None, "device": "cpu", "agrees": True}
+    checks = operations_rung([row | one for one in rows])["checks"]
+    assert [check["what"] for check in checks] == [f"{title} float64" for title in named.values()]
 
 
 @pytest.mark.parametrize("how", [{"swap": True}, {"plant": "torch:x"}])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from twinscale.benchmarks import compare, meshes
-from twinscale.benchmarks.meshes import judge, mesh_sentence, prepared, run_path, weights_apart
+from twinscale.benchmarks.meshes import judge, judge_side, mesh_sentence, prepared, run_path, weights_apart
 from twinscale.benchmarks.meshes_fit import MESHES, Mesh, on_mesh
 from twinscale.benchmarks.report.page import write_report
 from twinscale.common.files.access import write_json, write_text
@@ -81,7 +81,7 @@ def trained(tmp_path, monkeypatch):
         for name in ("step_1", "final"):
             save_tensors(path / "trace" / f"{name}.safetensors",
                          {key: rounded(x).astype(np.float32) for key, x in exact.items()})
-    return recipe, tmp_path, lambda **missing: judge(recipe, tmp_path, {"jax": missing})
+    return recipe, tmp_path, lambda **missing: judge(recipe, {"jax": judge_side(recipe, tmp_path, "jax", missing)})
 
 
 def failed(found):
@@ -136,9 +136,9 @@ def test_what_is_wrong_with_one_mesh_is_said_of_it_alone(trained, mesh, change, 
     change(run_path(out, "jax", mesh))
     rung, found = judged()
     assert not rung["agrees"] and failed(found) == [mesh.name]
-    assert said in rung["where"] and f"jax, {mesh.name}: " in rung["where"]
+    assert said in rung["where"] and f"JAX, {mesh.name}: " in rung["where"]
     sentence = mesh_sentence(rung, found)
-    assert sentence.startswith(f"1 of 3 meshes do not train as one device does (jax on {mesh.name})")
+    assert sentence.startswith(f"1 of 3 meshes do not train as one device does (JAX on {mesh.name})")
 
 
 def test_hosts_that_were_not_asked_are_not_held_to_their_answer(trained):
