@@ -27,8 +27,8 @@ from twinscale.common.recipe.schema import Recipe
 KIND = Kind(MARKER, COLUMNS_JSON, HOLDS)
 LIMITS = ("Flax on TensorFlow is not trained: what is laid on the runtime may be of Keras on TensorFlow alone; "
           "`twinscale compare --swap`, without --columns, takes the first step of all four",
-          "a column is trained once, and its runs stand in both of its pairs: what is asked of a pair besides, such as "
-          "its operations in their places, is done for each")
+          "a column is trained once, on meshes too, and its runs stand in both of its pairs: what is asked of a pair "
+          "besides, such as its operations in their places, is done for each")
 
 
 def compare(recipe: Recipe, out: Path, columns: Sequence[str], *, as_json: bool = False, **options: Any) -> int:

@@ -86,6 +86,7 @@ def take_meshes(where: Path, other: str, out: Path, key: str) -> MeshSide | None
     if not MeshFiles(where).found(other).is_file():
         return None
     tell(spoken(key), f"the meshes that it has trained in {where.parent.name}")
+    out.mkdir(parents=True, exist_ok=True)
     for path in where.glob(f"{other}[-.]*"):
         copy = shutil.copytree if path.is_dir() else shutil.copyfile
         copy(path, out / f"{key}{path.name.removeprefix(other)}")
