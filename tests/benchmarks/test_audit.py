@@ -4,7 +4,7 @@ on, on several devices or in a whole step is placed."""
 
 import pytest
 
-from twinscale.benchmarks import audit, compare_collect
+from twinscale.benchmarks import audit, audit_result, compare_collect
 from twinscale.benchmarks.rungs.later import step_path
 from twinscale.benchmarks.rungs.operations import places_path
 from twinscale.benchmarks.workers import ROOMS
@@ -56,30 +56,6 @@ def test_what_its_recipes_adapt_and_freeze_is_there(tmp_path):
         assert check_adapters(recipe, tree) is None is check_factors(recipe, tree)
 
 
-def row(name, failed, operation="norm", placed=True, **more):
-    return {"name": name, "backend": "keras", "operation": operation, "where": "*", "failed": failed, "found": None,
-            "signal": max(failed.values(), default=None), "caught": bool(failed), "placed": placed and bool(failed),
-            "precision": "float64", "phase": "forward", "error": None, **more}
-
-
-def test_an_audit_counts_by_precision_and_phase_and_what_one_rung_alone_has_seen():
-    found = audit.summary([row("one", {"P2": 1e9, "P4": 1e6}), row("two", {"P4": 7.0}, phase="clip"),
-                           row("three", {"P2": 3.0}, placed=False, precision="bfloat16"), row("missed", {}),
-                           row("same", {}, operation="")])
-    assert (found["mutants"], found["caught"], found["placed"], found["neutral"], found["flagged"]) == (4, 3, 2, 1, 0)
-    assert found["by"]["precision"] == {"float64": {"mutants": 3, "caught": 2, "placed": 2},
-                                        "bfloat16": {"mutants": 1, "caught": 1, "placed": 0}}
-    assert found["by"]["phase"]["clip"] == {"mutants": 1, "caught": 1, "placed": 1}
-    assert found["rungs"] == {
-        "P2": {"caught": 2, "smallest": 3.0, "faintest": "three in keras", "alone": ["three in keras"]},
-        "P4": {"caught": 2, "smallest": 7.0, "faintest": "two in keras", "alone": ["two in keras"]}}
-    said = "\n".join(audit.lines(found | {"seconds": 1.0, "inapplicable": [
-        {"name": "x", "backend": "jax", "lacks": ["SwiGLU", "dropout"]}]}))
-    assert "P4 has seen 2, the faintest at 7.0 times its bound (two in keras); 1 it alone: two in keras" in said
-    assert "by precision: float64 3 (2 caught, 2 placed), bfloat16 1 (1 caught, 0 placed)" in said
-    assert "x in jax does not apply: no SwiGLU, no dropout" in said
-
-
 def test_a_cause_is_right_where_it_names_what_was_planted_and_its_place():
     def is_right(operation, where, found):
         return audit.is_right({"operation": operation, "where": where}, found)
@@ -112,7 +88,8 @@ def test_a_trial_that_fails_is_a_row_and_no_end():
 
     planned = {"name": "x", **change("norm")}
     found = audit.trial(planned, MLP, Worker(), None, lambda: None)
-    assert found["error"] == "keras: it broke" and not found["caught"] and not audit.sound(audit.summary([found]))
+    assert found["error"] == "keras: it broke" and not found["caught"]
+    assert not audit.sound(audit_result.summary([found]))
     Worker.process.poll = staticmethod(lambda: -9)
     for Worker.error in (TwinscaleError, CannotSave, Hung, HostLost, Stopped):  # the code of its end is the audit's
         with pytest.raises(Worker.error, match="with x planted: keras: it broke") as caught:
