@@ -21,9 +21,9 @@ from twinscale.benchmarks import compare as comparison
 from twinscale.benchmarks import compare_collect, compare_judge
 from twinscale.benchmarks.audit_result import lines, summary
 from twinscale.benchmarks.comparison_files import HOLDS, RUNS, TENSORS
-from twinscale.benchmarks.output import Kind, again, clear, made, nothing_left, tell
+from twinscale.benchmarks.output import Kind, again, begun, clear, made, nothing_left, tell
 from twinscale.benchmarks.report.audit import write_audit
-from twinscale.benchmarks.results import Audit
+from twinscale.benchmarks.results import Audit, Trial
 from twinscale.benchmarks.rungs.ladder import TINY, summed_positions
 from twinscale.benchmarks.rungs.later import leave_step, load_sides, step_path
 from twinscale.benchmarks.rungs.operations import collect_own_places, leader, on_one_device
@@ -32,8 +32,8 @@ from twinscale.benchmarks.rungs.resuming import Resumed, resume_cause
 from twinscale.benchmarks.workers import ROOMS, Trainer, Worker, each, one_behind, open_workers
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, NO, BadInput, TwinscaleError, error_of, known, show_traceback, unexpected
-from twinscale.common.files.access import plain, write_text
-from twinscale.common.files.output import answer
+from twinscale.common.files.access import plain, read_json, remove, write_json, write_text
+from twinscale.common.files.output import answer, check_within
 from twinscale.common.files.results import write_result
 from twinscale.common.files.tensors import load_tensors
 from twinscale.common.operations.points import POINTS
@@ -108,6 +108,7 @@ OWN = "own"  # a user's recipe; where it is stopped and goes on, "own-resumed"
 DEVICES = 2  # of every process: parts of its CPU
 KIND = Kind(".audit", "audit.json", {
     r"audit\.(json|html|md)": None, "corpus": {r"\d\d\.txt": None}, "compiled": {r".*-(cache|atime)": None},
+    "rows": {r"(keras|jax)-.*\.json": None},
     "trials": {"|".join([*RECIPES, f"{OWN}(-resumed)?", "(keras|jax)-.*"]): {
         n: HOLDS[n] for n in (RUNS, TENSORS)}}})
 
@@ -133,8 +134,8 @@ def run_audit(out: Path, *, overwrite: bool = False, only: Sequence[str] | None 
     Raises: BadInput before anything runs; TwinscaleError where the backends disagree with nothing planted.
     """
     comparison.require()
-    clear(out, KIND, {"verb": "audit"}, overwrite)
     own = pairs.shortened(own) if own and pairs.is_pair(own) else own
+    begin(out, {"verb": "audit", "only": list(only or ()), "recipe": own and own.hash}, overwrite)
     recipes = {name: own for name in (OWN, f"{OWN}-resumed")} if own else make_recipes(out)
     began = time.perf_counter()
     with open_workers({"JAX_COMPILATION_CACHE_DIR": str(out / "compiled"),
@@ -171,6 +172,16 @@ def run_audit(out: Path, *, overwrite: bool = False, only: Sequence[str] | None 
     write_audit(plain(found), out)
     answer(found, lambda found: print("\n".join(lines(found))), as_json)
     return DID_IT if sound(found) else NO
+
+
+def begin(out: Path, asked: dict[str, Any], overwrite: bool) -> None:
+    """Makes a directory ready: of the same that was asked of the same code and cut short, the rows stay."""
+    identity = asked | {key: made()[key] for key in ("version", "commit")}
+    if overwrite or not begun(out, KIND, identity):
+        clear(out, KIND, identity, overwrite)
+    check_within(out, {name: inside for name, inside in KIND.holds.items() if name != "trials"})
+    if (out / "trials").is_dir():  # there are links of ours in it
+        remove(out / "trials")
 
 
 def sound(found: Mapping[str, Any]) -> bool:
@@ -261,8 +272,15 @@ def untouched(recipe: Recipe, worker: Trainer, out: Path) -> None:
 
 
 def trial(planned: Any, recipe: Recipe, worker: Worker, out: Path, advance: Callable[[], Any]) -> dict[str, Any]:
-    """One row of the audit: what planting one change did to the verdict. What fails is said in the row, for what has
-    been found in other trials is not to be lost; but for a worker that has died, with which all else fails."""
+    """One row of the audit: what planting one change did to the verdict, which stays in `out`: an audit that was cut
+    short goes on by it. What fails is said in the row, for what has been found in other trials is not to be lost; but
+    for a worker that has died, with which all else fails. That is tried again by the next."""
+    kept = out / "rows" / f"{worker.backend}-{plain_name(planned['name'])}.json"
+    if kept.exists():
+        advance()
+        row = dict(read_json(kept, Trial, "take it away: its trial is made again"))
+        failed = {name: np.inf if signal is None else signal for name, signal in row["failed"].items()}
+        return row | {"failed": failed, "signal": max(failed.values(), default=None)}
     began, row = time.perf_counter(), {**planned, "precision": recipe.train.precision, "caught": False, "placed": False,
                                        "failed": {}, "signal": None, "found": None, "error": None}
     try:
@@ -277,7 +295,10 @@ def trial(planned: Any, recipe: Recipe, worker: Worker, out: Path, advance: Call
         tell(worker.backend, f"with {planned['name']} planted: {row['error']}")
         worker.ask("plant", change=None)
     advance()
-    return row | {"seconds": time.perf_counter() - began}
+    row["seconds"] = time.perf_counter() - began
+    if not row["error"]:
+        write_json(kept, plain(row))
+    return row
 
 
 def judged(planned: Any, recipe: Recipe, worker: Trainer, out: Path) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def test_a_changes_name_is_that_of_a_directory_whatever_is_in_a_modules_path():
     assert len(made) == len(names) and all(len(name) < 100 and "/" not in name and " " not in name for name in made)
 
 
-def test_a_trial_that_fails_is_a_row_and_no_end():
+def test_a_trial_that_fails_is_a_row_and_no_end(tmp_path):
     class Worker:
         backend = "keras"
         process = type("Process", (), {"poll": staticmethod(lambda: None)})
@@ -87,14 +87,42 @@ def test_a_trial_that_fails_is_a_row_and_no_end():
                 raise self.error("keras: it broke")
 
     planned = {"name": "x", **change("norm")}
-    found = audit.trial(planned, MLP, Worker(), None, lambda: None)
+    found = audit.trial(planned, MLP, Worker(), tmp_path, lambda: None)
     assert found["error"] == "keras: it broke" and not found["caught"]
     assert not audit.sound(audit_result.summary([found]))
+    assert not list(tmp_path.iterdir())  # and the next tries it again
     Worker.process.poll = staticmethod(lambda: -9)
     for Worker.error in (TwinscaleError, CannotSave, Hung, HostLost, Stopped):  # the code of its end is the audit's
         with pytest.raises(Worker.error, match="with x planted: keras: it broke") as caught:
-            audit.trial(planned, MLP, Worker(), None, lambda: None)
+            audit.trial(planned, MLP, Worker(), tmp_path, lambda: None)
         assert caught.value.exit_code == Worker.error.exit_code
+
+
+def test_an_audit_that_was_cut_short_makes_no_trial_twice(tmp_path, monkeypatch):
+    class Worker:
+        backend, asked = "keras", []
+
+        def ask(self, call, **arguments):
+            self.asked.append(call)
+
+    found = {"caught": True, "placed": True, "failed": {"P2": float("inf"), "P4": 3.0}, "signal": float("inf"),
+             "found": None}
+    monkeypatch.setattr(audit, "judged", lambda *_: found)
+    planned = {"name": "x@a/b", "backend": "keras", "meaning": "one of them", **change("norm")}
+    asked, out, steps = {"verb": "audit", "only": [], "recipe": None}, tmp_path / "out", []
+    audit.begin(out, asked, overwrite=False)
+    first = audit.trial(planned, MLP, Worker(), out, lambda: steps.append(1))
+    (out / "trials" / "layer").mkdir(parents=True)
+    audit.begin(out, asked, overwrite=False)
+    assert not (out / "trials").exists() and Worker.asked == ["plant", "plant"]
+    again = audit.trial(planned, MLP, Worker(), out, lambda: steps.append(1))
+    assert audit_result.summary([again]) == audit_result.summary([first])
+    assert Worker.asked == ["plant", "plant"] and len(steps) == 2
+    for other in ({"only": ["x"]}, {"recipe": MLP.hash}):
+        with pytest.raises(BadInput, match="holds an unfinished result"):
+            audit.begin(out, asked | other, overwrite=False)
+    audit.begin(out, asked, overwrite=True)
+    assert not (out / "rows").exists()
 
 
 # ---- what a trial takes of the backend in which nothing is planted
