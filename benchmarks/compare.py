@@ -132,10 +132,7 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
         with fenced(verdict, "step times"):
             verdict["performance"] = side_by_side(recipe, dataset, workers, verdict["performance"])
         if swap:
-            tell("both", "each program under the other's runtime")
-            with fenced(verdict, "swap"):  # what is planted here may not be planted there
-                verdict["swap"] = swap_table(recipe, dataset, out, workers, mutant)
-                tell("both", verdict["swap"]["sentence"])
+            add_swap(verdict, recipe, dataset, out, workers, mutant)
     if meshes:
         train_meshes(verdict, shared, out, mutant, columns, taken)
     with labelled(recipe.model, columns):
@@ -298,6 +295,15 @@ def add_outcome(verdict: dict[str, Any], recipe: Recipe, workers: Mapping[str, W
     verdict["open"] = not rung["conclusive"]
     verdict["agrees"] = verdict["agrees"] and (rung["agrees"] or not rung["conclusive"])
     verdict["sentence"] += " " + "; ".join(outcome_lines(rung)) + "."
+
+
+def add_swap(verdict: dict[str, Any], recipe: Recipe, dataset: Dataset, out: Path, workers: Mapping[str, Worker],
+             mutants: Sequence[tuple[str, str]]) -> None:
+    """Adds to a verdict what each program makes under the other's runtime; what fails is a line of it."""
+    tell("both", "each program under the other's runtime")
+    with fenced(verdict, "swap"):  # what is planted here may not be planted there
+        verdict["swap"] = swap_table(recipe, dataset, out, workers, mutants)
+        tell("both", verdict["swap"]["sentence"])
 
 
 def train_meshes(verdict: dict[str, Any], recipe: Recipe, out: Path, mutants: Sequence[tuple[str, str]],

@@ -228,10 +228,10 @@ def unshown(runs: Mapping[str, Any], null: set[str], positions: int) -> float:
     """How many times as far as twins both sides' first gradients lie apart in float64, 1 or more: so much of their
     rounding twins do not show.
 
-    A twin reorders rows. A sum over all rows at one position and then at the next, as XLA on a CPU forms a float64
-    convolution's kernel gradient, is rounded nearly alike in whichever order the rows come. Each step's rounding is
-    carried on in proportion until twins part, so what holds of the first gradients holds of what follows. A difference
-    counts up to what P2 lets pass.
+    A twin reorders rows and dithers first weights by half a unit in the last place. A sum over all rows at one position
+    and then at the next, as XLA on a CPU forms a float64 convolution's kernel gradient, is rounded nearly alike for all
+    that. Each step's rounding is carried on in proportion until twins part, so what holds of the first gradients holds
+    of what follows. A difference counts up to what P2 lets pass.
 
     Args: as `gradient_rung` has them; `runs` of the first step in float64, `null` its null directions.
     """

@@ -23,8 +23,10 @@ def compare(
     operations: Annotated[bool, typer.Option("--operations", help="Check every operation by itself too.")] = False,
     outcome: Annotated[str | None, typer.Option(metavar="SEEDS=N", help="Train from N seeds, test results.")] = None,
     meshes: Annotated[bool, typer.Option("--meshes", help="Train each on several devices and hosts too.")] = False,
-    columns: Annotated[str | None, typer.Option(metavar="A,B[,C]", help="Of keras, keras-jax (on JAX), jax.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print verdict.json in place of the table.")] = False,
+    columns: Annotated[str | None, typer.Option(metavar="A,B[,C]", help="Two or three of keras, keras-jax (Keras on JAX), "
+                                              "jax, in place of keras,jax.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print verdict.json, of three columns columns.json, in "
+                                              "place of the table.")] = False,
     plant: Annotated[str | None, typer.Option(metavar="[BACKEND][@RUNTIME]:MUTANT", hidden=True)] = None,
 ) -> None:
     """Train a recipe with both backends and say whether they agree, and if not, where they part.

@@ -158,7 +158,8 @@ GIVEN = [(2, 6, 6, 4), (2, 6, 4), (2, 4), (2, 4, 4, 4, 3)]
 
 
 def leaking(folder):
-    """{class of a stock layer: [where it first has less than float64, and where as a user's program]}."""
+    """{class of a stock layer: [where it first has less than float64, where as a user's program, and where that is
+    kept]}."""
     warnings.simplefilter("ignore")
     found = {}
     for name, kind in vars(keras.layers).items():
@@ -176,7 +177,7 @@ def leaking(folder):
                 held = programs.open_program(kind(*TAKEN.get(name, ())), tuple(given), precision="float64")
             except Exception:  # it takes other inputs or arguments
                 continue
-            found[name] = [first_lower(traced, "float64"), held.lower]
+            found[name] = [first_lower(traced, "float64"), held.lower, held.kept]
             break
     return found
 
@@ -196,6 +197,17 @@ def pair(folder):
                             "lower": program.lower, "dropouts": program.dropouts(ids, 2),
                             "start": {path: np.asarray(x).tolist() for path, x in program.start.items()}}
     return found
+
+
+def kept(folder):
+    """{precision: where a user's model keeps it}."""
+    x = keras.Input((6, 4))
+    y = keras.layers.LayerNormalization(name="norm")(keras.layers.Dense(4, name="plain")(x))
+    y = keras.layers.MultiHeadAttention(2, 2, name="attention", flash_attention=False)(y, y)
+    y = keras.layers.GlobalAveragePooling1D(name="pool")(keras.layers.Dense(4, "tanh", name="dense")(y))
+    given = np.ones((2, 6, 4), np.float32)
+    return {precision: programs.open_program(keras.Model(x, keras.layers.Dense(1, name="head")(y)), given,
+                                             precision=precision).kept for precision in ("float64", "float32")}
 
 
 def refused(folder):
