@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from twinscale.benchmarks.comparison_files import ComparisonFiles
+from twinscale.benchmarks.sides import differ_in_one
 from twinscale.benchmarks.verdict import AGAIN, Described, Made, Verdict, read_verdict
 from twinscale.common.backends import BOTH
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, Disagreement
@@ -107,10 +108,11 @@ def read_columns(out: Path) -> Columns:
 
 
 def parted_in(out: Path) -> str:
-    """The directory in `out` of a pair that does not agree, of any where all do or none is known."""
+    """The directory in `out` of the pair to look into: of those that fail one that one thing alone parts, if there is;
+    of any where none fails or nothing is known."""
     with suppress(BadInput):
-        pairs = read_columns(out).pairs
-        return next((pair for pair in pairs if pair.answer != "agrees"), pairs[0]).directory
+        return min(read_columns(out).pairs, key=lambda pair: (pair.answer != "fails", pair.answer == "agrees",
+                                                              not differ_in_one(tuple(pair.columns)))).directory
     return ComparisonFiles(out).pair(BOTH).relative_to(out).as_posix()
 
 

@@ -51,6 +51,12 @@ def ids_of(pair: ColumnPair = ()) -> dict[str, str]:
     return dict(zip(USUAL, pair or USUAL, strict=True))
 
 
+def differ_in_one(pair: ColumnPair) -> bool:
+    """Whether two columns share the program or the runtime, so that one thing alone can part them."""
+    one, other = (COLUMNS[name] for name in pair)
+    return one.program == other.program or one.runtime == other.runtime
+
+
 def rooms_of(model: Any, pair: ColumnPair = ()) -> dict[str, str]:
     """{key: the module that runs this side}."""
     own = framework_of(model)

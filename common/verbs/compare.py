@@ -1,6 +1,9 @@
 """`twinscale compare`: both backends train a recipe, and the ladder is climbed."""
 
+import os
 import shlex
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -70,15 +73,16 @@ def compare(
     code = shared.room(module).compare(
         described, out=directory(out), columns=several, overwrite=overwrite, plant=plant, seeds=seeds, **parts,
         asked=(recipe, *asked), as_json=json)
-    ended(code, out, bisected=place or len(several) > 2)
+    ended(code, out, place, below=shared.room("benchmarks.columns_result").parted_in if len(several) > 2 else None)
 
 
-def ended(code: int | None, out: str, bisected: bool) -> None:
-    """Says what can be looked at, or done where they do not agree and nothing was `bisected`; exits with the code."""
+def ended(code: int | None, out: str, bisected: bool, below: Callable[[Path], str] | None = None) -> None:
+    """Says what can be looked at, or done where they do not agree and nothing was `bisected`, in a directory `below`
+    where there are several; exits with the code."""
     from twinscale.common.files.access import place as directory
 
     if code == NO and not bisected:
-        shared.suggest("bisect", out)
+        shared.suggest("bisect", os.path.join(out, below(directory(out))) if below else out)
     elif (report := directory(out) / "report.html").exists():
         shared.say(f"the report is {shlex.quote(str(report))}")
     raise typer.Exit(code or DID_IT)

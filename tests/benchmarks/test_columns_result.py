@@ -82,8 +82,10 @@ def test_a_directory_without_a_comparison_and_one_that_has_not_ended_are_refused
         read_comparison(tmp_path / "nothing")
 
 
-def test_the_pair_to_look_into_is_the_first_that_does_not_agree(tmp_path):
-    pairs = [pair | {"answer": answer} for pair, answer in zip(MADE["pairs"], ("agrees", "open", "fails"), strict=True)]
-    assert parted_in(left_in(tmp_path / "out", pairs=pairs)) == "pairs/keras+jax"
-    assert parted_in(left_in(tmp_path / "equal")) == "pairs/keras+keras-jax"
+@pytest.mark.parametrize(("answers", "pair"), [
+    (("fails", "fails", "agrees"), "keras+keras-jax"), (("agrees", "fails", "fails"), "keras-jax+jax"),
+    (("open", "fails", "agrees"), "keras+jax"), (("agrees", "open", "agrees"), "keras+jax")])
+def test_the_pair_to_look_into_is_one_that_fails_and_parts_in_one_thing_alone(tmp_path, answers, pair):
+    pairs = [pair | {"answer": answer} for pair, answer in zip(MADE["pairs"], answers, strict=True)]
+    assert parted_in(left_in(tmp_path / "out", pairs=pairs)) == f"pairs/{pair}"
     assert parted_in(tmp_path / "nothing") == "pairs/keras+jax"
