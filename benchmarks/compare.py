@@ -297,7 +297,7 @@ def add_outcome(verdict: dict[str, Any], recipe: Recipe, workers: Mapping[str, W
     verdict["sentence"] += " " + "; ".join(outcome_lines(rung)) + "."
 
 
-def add_swap(verdict: dict[str, Any], recipe: Recipe, dataset: Dataset, out: Path, workers: Mapping[str, Worker],
+def add_swap(verdict: dict[str, Any], recipe: Recipe, dataset: Dataset, out: Path, workers: dict[str, Worker],
              mutants: Sequence[tuple[str, str]]) -> None:
     """Adds to a verdict what each program makes under the other's runtime; what fails is a line of it."""
     tell("both", "each program under the other's runtime")
