@@ -26,7 +26,7 @@ def compare(
     operations: Annotated[bool, typer.Option("--operations", help="Check every operation by itself too.")] = False,
     outcome: Annotated[str | None, typer.Option(metavar="SEEDS=N", help="Train from N seeds, test results.")] = None,
     meshes: Annotated[bool, typer.Option("--meshes", help="Train each on several devices and hosts too.")] = False,
-    columns: Annotated[str | None, typer.Option(metavar="A,B[,C]", help="Two or three of keras, keras-jax, jax.")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="A,B[,C]", help="Two or three: keras, keras-jax, jax.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print verdict.json, or columns.json, and no table.")] = False,
     plant: Annotated[str | None, typer.Option(metavar="[BACKEND][@RUNTIME]:MUTANT", hidden=True)] = None,
 ) -> None:
