@@ -17,5 +17,5 @@ from twinscale.tfscale.operations import implementations, use_stock
 PLACED = INSIDE | mutants_inside.PORTABLE
 
 if __name__ == "__main__":
-    serve(ROOM, CHANGES | PORTABLE | PLACED | RUNTIME, pair_calls(ROOM, pair.opened, "keras") | {
+    serve(ROOM, CHANGES | PORTABLE | PLACED | RUNTIME, pair_calls(ROOM, pair, "keras") | {
         "operations": measured, "hasten": hasten, "stock": use_stock, "implementations": implementations})

@@ -2,9 +2,7 @@
 
 import pytest
 
-from twinscale.benchmarks.workers import each, open_workers
 from twinscale.common.errors import BadInput
-from twinscale.common.files.tensors import load_tensors
 from twinscale.common.recipe.file import given
 
 pytestmark = pytest.mark.usefixtures("trusting")
@@ -77,42 +75,24 @@ steps = 3
 
 
 @pytest.fixture(scope="module")
-def workers():
-    """Both programs' processes, compiling as little as can be."""
-    with open_workers(rooms=ROOMS) as opened:
-        each(opened, lambda worker: worker.ask("hasten"))
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def folder(workers, tmp_path_factory):
     """The folder of a pair that was matched, its Keras side on JAX."""
     found = tmp_path_factory.mktemp("pair")
     for name, text in (("mine.py", KERAS), ("theirs.py", FLAX), ("pair.toml", RECIPE)):
         (found / name).write_text(text)
     recipe = given(found / "pair.toml", ["train.precision=float32"])
-    left = {"first": found / "match.safetensors", "outputs": found / "outputs.safetensors"}
-    workers["keras-jax"].ask("leave_program", recipe, **left)
-    said = workers["jax"].ask("match_program", recipe, **left, out=found / "match.toml")
+    first = {"first": found / "match.safetensors", "outputs": found / "outputs.safetensors"}
+    workers["keras-jax"].ask("leave_program", recipe, **first)
+    said = workers["jax"].ask("match_program", recipe, **first, out=found / "match.toml")
     assert said["agrees"] and said["difference"] < 1e-5
     return found
 
 
-def left_by(workers, recipe, folder, call, **asked):
-    """{backend: the tensors that a call leaves}."""
-    def one(worker):
-        path = folder / f"{worker.backend}.safetensors"
-        worker.ask(call, recipe, path=path, **asked)
-        return load_tensors(path)
-
-    return each(workers, one)
-
-
 # Chains of about ten contractions of at most 144 terms, and a division by deviations of a tenth.
 @pytest.mark.parametrize("precision, far", [("float64", 1e-12), ("float32", 1e-3), ("bfloat16", 0.2)])
-def test_a_first_step_is_its_ports_batch_norm_attention_and_dropout_too(workers, folder, precision, far):
+def test_a_first_step_is_its_ports_batch_norm_attention_and_dropout_too(left, folder, precision, far):
     recipe = given(folder / "pair.toml", [f"train.precision={precision}"])
-    found = left_by(workers, recipe, folder, "first_step")
+    found = left(recipe)
     ours, theirs = found["keras-jax"], found["jax"]
     assert ours.keys() == theirs.keys() and len(ours) > 12
     largest = max(float(abs(x).max()) for name, x in theirs.items() if name.startswith("gradients/"))
