@@ -1,8 +1,13 @@
 """A user's own Keras program on JAX beside its port: matched, stepped and refused there, as Flax' is."""
 
+import json
+
+import numpy as np
 import pytest
 
 from twinscale.common.errors import BadInput
+from twinscale.common.files.run_files import RunFiles
+from twinscale.common.files.tensors import load_tensors
 from twinscale.common.recipe.file import given
 
 pytestmark = pytest.mark.usefixtures("trusting")
@@ -57,6 +62,16 @@ class Port(linen.Module):
 def build():
     return Port()
 """
+OPTIMIZERS = """
+import keras
+import optax
+
+def adafactor():
+    return keras.optimizers.Adafactor(1e-3, epsilon_1=1e-16)  # of 1e-30 squares underflow
+
+def factored():
+    return optax.adafactor(1e-3, min_dim_size_to_factor=4)
+"""
 RECIPE = """name = "on-jax"
 [data]
 source = "digits"
@@ -78,7 +93,8 @@ steps = 3
 def folder(workers, tmp_path_factory):
     """The folder of a pair that was matched, its Keras side on JAX."""
     found = tmp_path_factory.mktemp("pair")
-    for name, text in (("mine.py", KERAS), ("theirs.py", FLAX), ("pair.toml", RECIPE)):
+    for name, text in (("mine.py", KERAS), ("theirs.py", FLAX), ("pair.toml", RECIPE),
+                       ("optimizers.py", OPTIMIZERS)):
         (found / name).write_text(text)
     recipe = given(found / "pair.toml", ["train.precision=float32"])
     first = {"first": found / "match.safetensors", "outputs": found / "outputs.safetensors"}
@@ -110,3 +126,66 @@ def test_what_it_cannot_be_is_said_in_one_line(workers, folder, program, said):
     with pytest.raises(BadInput, match=said) as error:
         workers["keras-jax"].ask("first_step", recipe, path=folder / "none.safetensors")
     assert "\n" not in str(error.value)
+
+
+def test_what_is_planted_inside_is_where_it_was_planted_and_gone_afterwards(workers, left, folder):
+    """Of the program what Keras has of it, of the step what JAX has."""
+    recipe, worker = given(folder / "pair.toml", ["train.precision=float64"]), workers["keras-jax"]
+
+    def found(change=None):
+        worker.ask("plant", change=change)
+        return left(recipe, "keras-jax")["keras-jax"]
+
+    healthy = found()
+    scaled, lost, swapped = map(found, ("scaled_output@logits", "lost_gradient@logits.kernel",
+                                        "swapped_tensors@last/gamma&last/beta"))
+    np.testing.assert_allclose(scaled["logits"], 1.01 * healthy["logits"], rtol=1e-12)
+    assert healthy["gradients/logits.kernel"].any() and not lost.pop("gradients/logits.kernel").any()
+    assert all(np.array_equal(x, healthy[name]) for name, x in lost.items())
+    assert not np.allclose(swapped["logits"], healthy["logits"])
+    assert sight(worker, recipe, folder) != sight(worker, recipe, folder, "swapped_tensors@last/gamma&last/beta")
+    assert all(np.array_equal(x, healthy[name]) for name, x in found().items())
+
+
+def sight(worker, recipe, folder, change=None):
+    """What a program is seen to make of its inputs, as bytes."""
+    worker.ask("plant", change=change)
+    worker.ask("leave_sight", recipe=json.loads(recipe.model_dump_json()), path=str(folder / "sight"), training=False)
+    worker.ask("plant", change=None)
+    return (folder / "sight").read_bytes()
+
+
+SHARED = ['model.shard={"logits.kernel"=["fsdp", "tensor"], "logits.bias"=["tensor"]}', "devices.fsdp=2",
+          "devices.tensor=2"]
+
+
+@pytest.fixture
+def own(folder):
+    """own(*overrides): the pair's recipe with an optimizer of the user's that keeps factors of its weights."""
+    def make(*overrides):
+        return given(folder / "pair.toml", [f"optimizer.keras={folder}/optimizers.py:adafactor", *overrides,
+                                            f"optimizer.jax={folder}/optimizers.py:factored",
+                                            "train.precision=float64"])
+
+    return make
+
+
+def test_their_rules_share_tensors_and_what_their_optimizer_keeps_of_them_on_a_mesh(left, own):
+    """A factor has fewer dimensions than its weight, of which the rules are. Four devices add up in another order."""
+    one, four = (left(own(*more), call="optimizer_steps", updates=2) for more in ([], SHARED))
+    for backend, wanted in one.items():
+        assert wanted.keys() == four[backend].keys()
+        for name, x in wanted.items():
+            assert abs(np.float64(four[backend][name]) - x).max() <= 1e-13 * abs(x).max(), (backend, name)
+    assert one["keras-jax"]["0/keras.rest/r.logits.kernel"].shape == (24,)
+
+
+def test_a_training_on_a_mesh_that_was_stopped_goes_on_bit_for_bit_with_their_optimizer(workers, own, tmp_path):
+    recipe = own(*SHARED)
+    for run, stops in {"whole": [None], "stopped": [2, None]}.items():
+        for stop in stops:
+            probe = {"trace": "full", "evaluated": False, "stop": stop, "resumable": stop is not None}
+            workers["keras-jax"].ask("run_training", recipe, run_dir=tmp_path / run, probe=probe, progress=False)
+    whole, stopped = (load_tensors(RunFiles(tmp_path / run).final) for run in ("whole", "stopped"))
+    assert whole.keys() == stopped.keys() and any(name.startswith("keras.rest/c.") for name in whole)
+    assert all(whole[name].tobytes() == x.tobytes() for name, x in stopped.items())
