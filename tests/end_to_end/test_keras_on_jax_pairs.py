@@ -1,7 +1,5 @@
 """A user's own Keras program on JAX beside its port: matched, stepped and refused there, as Flax' is."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -150,7 +148,7 @@ def test_what_is_planted_inside_is_where_it_was_planted_and_gone_afterwards(work
 def sight(worker, recipe, folder, change=None):
     """What a program is seen to make of its inputs, as bytes."""
     worker.ask("plant", change=change)
-    worker.ask("leave_sight", recipe=json.loads(recipe.model_dump_json()), path=str(folder / "sight"), training=False)
+    worker.ask("leave_sight", recipe, path=str(folder / "sight"), training=False)
     worker.ask("plant", change=None)
     return (folder / "sight").read_bytes()
 
