@@ -19,9 +19,12 @@ from twinscale.benchmarks import audit
 from twinscale.common.data import batches, open_dataset
 from twinscale.common.errors import BadInput
 from twinscale.common.families.parameters import initial_values, is_trained, parameters
+from twinscale.common.files.tensors import load_tensors, save_tensors
+from twinscale.common.recipe import file
 from twinscale.common.recipe.schema import master_dtype
+from twinscale.common.training.session import open_session
 from twinscale.jaxscale.program_dtypes import first_lower
-from twinscale.kerasjax import framework  # noqa: F401  # which gives what the runtime has
+from twinscale.kerasjax.room import ROOM  # whose framework gives what the runtime has
 from twinscale.tfscale import batch_loss, bits, programs
 from twinscale.tfscale.models import build, canonical_variables
 from twinscale.tfscale.models.layers import layers as own_layers
@@ -208,6 +211,22 @@ def kept(folder):
     given = np.ones((2, 6, 4), np.float32)
     return {precision: programs.open_program(keras.Model(x, keras.layers.Dense(1, name="head")(y)), given,
                                              precision=precision).kept for precision in ("float64", "float32")}
+
+
+def handed(folder):
+    """Takes up the states of Keras on TensorFlow that a folder holds, NAME.safetensors beside NAME.toml, and leaves as
+    NAME-taken what it began with and as NAME-moved what it has after a step."""
+    for path in folder.glob("*.toml"):
+        recipe = file.given(path)
+        with ROOM.numerics(recipe):
+            session = open_session(ROOM, recipe)
+            state = ROOM.with_tensors(recipe, session.state, session.devices, load_tensors(
+                path.with_suffix(".safetensors")), 1)
+            save_tensors(folder / f"{path.stem}-taken.safetensors", ROOM.state_tensors(state))
+            _, batch, _ = next(iter(batches.training_batches(session.dataset, recipe, 1, 2)))
+            state, _ = ROOM.make_step(recipe, state, session.devices)(state, 1, batch)
+            save_tensors(folder / f"{path.stem}-moved.safetensors", ROOM.state_tensors(state))
+    return {"tensorflow": "tensorflow" in sys.modules}
 
 
 def refused(folder):
