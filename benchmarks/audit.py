@@ -19,11 +19,11 @@ import numpy as np
 from twinscale.benchmarks import audit_pair as pairs
 from twinscale.benchmarks import compare as comparison
 from twinscale.benchmarks import compare_collect, compare_judge
+from twinscale.benchmarks.audit_result import lines, summary
 from twinscale.benchmarks.comparison_files import HOLDS, RUNS, TENSORS
-from twinscale.benchmarks.numbers import sig
-from twinscale.benchmarks.output import Kind, again, clear, made, nothing_left, tell
+from twinscale.benchmarks.output import Kind, again, begun, clear, made, nothing_left, tell
 from twinscale.benchmarks.report.audit import write_audit
-from twinscale.benchmarks.results import Audit
+from twinscale.benchmarks.results import Audit, Trial
 from twinscale.benchmarks.rungs.ladder import TINY, summed_positions
 from twinscale.benchmarks.rungs.later import leave_step, load_sides, step_path
 from twinscale.benchmarks.rungs.operations import collect_own_places, leader, on_one_device
@@ -32,8 +32,8 @@ from twinscale.benchmarks.rungs.resuming import Resumed, resume_cause
 from twinscale.benchmarks.workers import ROOMS, Trainer, Worker, each, one_behind, open_workers
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, NO, BadInput, TwinscaleError, error_of, known, show_traceback, unexpected
-from twinscale.common.files.access import plain, write_text
-from twinscale.common.files.output import answer
+from twinscale.common.files.access import plain, read_json, remove, write_json, write_text
+from twinscale.common.files.output import answer, check_within
 from twinscale.common.files.results import write_result
 from twinscale.common.files.tensors import load_tensors
 from twinscale.common.operations.points import POINTS
@@ -108,6 +108,7 @@ OWN = "own"  # a user's recipe; where it is stopped and goes on, "own-resumed"
 DEVICES = 2  # of every process: parts of its CPU
 KIND = Kind(".audit", "audit.json", {
     r"audit\.(json|html|md)": None, "corpus": {r"\d\d\.txt": None}, "compiled": {r".*-(cache|atime)": None},
+    "rows": {r"(keras|jax)-.*\.json": None},
     "trials": {"|".join([*RECIPES, f"{OWN}(-resumed)?", "(keras|jax)-.*"]): {
         n: HOLDS[n] for n in (RUNS, TENSORS)}}})
 
@@ -133,8 +134,8 @@ def run_audit(out: Path, *, overwrite: bool = False, only: Sequence[str] | None 
     Raises: BadInput before anything runs; TwinscaleError where the backends disagree with nothing planted.
     """
     comparison.require()
-    clear(out, KIND, {"verb": "audit"}, overwrite)
     own = pairs.shortened(own) if own and pairs.is_pair(own) else own
+    begin(out, {"verb": "audit", "only": list(only or ()), "recipe": own and own.hash}, overwrite)
     recipes = {name: own for name in (OWN, f"{OWN}-resumed")} if own else make_recipes(out)
     began = time.perf_counter()
     with open_workers({"JAX_COMPILATION_CACHE_DIR": str(out / "compiled"),
@@ -171,6 +172,16 @@ def run_audit(out: Path, *, overwrite: bool = False, only: Sequence[str] | None 
     write_audit(plain(found), out)
     answer(found, lambda found: print("\n".join(lines(found))), as_json)
     return DID_IT if sound(found) else NO
+
+
+def begin(out: Path, asked: dict[str, Any], overwrite: bool) -> None:
+    """Makes a directory ready: of the same that was asked of the same code and cut short, the rows stay."""
+    identity = asked | {key: made()[key] for key in ("version", "commit")}
+    if overwrite or not begun(out, KIND, identity):
+        clear(out, KIND, identity, overwrite)
+    check_within(out, {name: inside for name, inside in KIND.holds.items() if name != "trials"})
+    if (out / "trials").is_dir():  # there are links of ours in it
+        remove(out / "trials")
 
 
 def sound(found: Mapping[str, Any]) -> bool:
@@ -261,8 +272,15 @@ def untouched(recipe: Recipe, worker: Trainer, out: Path) -> None:
 
 
 def trial(planned: Any, recipe: Recipe, worker: Worker, out: Path, advance: Callable[[], Any]) -> dict[str, Any]:
-    """One row of the audit: what planting one change did to the verdict. What fails is said in the row, for what has
-    been found in other trials is not to be lost; but for a worker that has died, with which all else fails."""
+    """One row of the audit: what planting one change did to the verdict, which stays in `out`: an audit that was cut
+    short goes on by it. What fails is said in the row, for what has been found in other trials is not to be lost; but
+    for a worker that has died, with which all else fails. That is tried again by the next."""
+    kept = out / "rows" / f"{worker.backend}-{plain_name(planned['name'])}.json"
+    if kept.exists():
+        advance()
+        row = dict(read_json(kept, Trial, "take it away: its trial is made again"))
+        failed = {name: np.inf if signal is None else signal for name, signal in row["failed"].items()}
+        return row | {"failed": failed, "signal": max(failed.values(), default=None)}
     began, row = time.perf_counter(), {**planned, "precision": recipe.train.precision, "caught": False, "placed": False,
                                        "failed": {}, "signal": None, "found": None, "error": None}
     try:
@@ -277,7 +295,10 @@ def trial(planned: Any, recipe: Recipe, worker: Worker, out: Path, advance: Call
         tell(worker.backend, f"with {planned['name']} planted: {row['error']}")
         worker.ask("plant", change=None)
     advance()
-    return row | {"seconds": time.perf_counter() - began}
+    row["seconds"] = time.perf_counter() - began
+    if not row["error"]:
+        write_json(kept, plain(row))
+    return row
 
 
 def judged(planned: Any, recipe: Recipe, worker: Trainer, out: Path) -> dict[str, Any]:
@@ -338,63 +359,3 @@ def plain_name(name: str) -> str:
 def left_by(name: str) -> str | None:
     """The backend that has left a file or a run of a trial: a word of its name. None of what neither has."""
     return next((backend for backend in ROOMS if backend in re.split("[-.]", name)), None)
-
-
-def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The counts, by precision and by phase too; of each rung the smallest signal of what it caught, and which mutants
-    it alone has seen; and the rows of mutants and of harmless changes."""
-    mutants = [row for row in rows if row["operation"]]
-    neutral = [row for row in rows if not row["operation"]]
-    ended = [row for row in rows if row.get("error")]
-    signals = [row["signal"] for row in mutants if row["caught"]]
-    by = {kind: {name: counts([row for row in mutants if row.get(kind) == name])
-                 for name in dict.fromkeys(row.get(kind) for row in mutants)} for kind in ("precision", "phase")}
-    return {**counts(mutants), "neutral": len(neutral), "flagged": sum(row["caught"] for row in neutral),
-            "failed": len(ended), "smallest_signal": min(signals, default=None),
-            "median_signal": float(np.median(signals)) if signals else None, "by": by,
-            "rungs": rungs_of(mutants), "rows": [*mutants, *neutral]}
-
-
-def counts(mutants: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """{"mutants", "caught", "placed"} of rows."""
-    return {"mutants": len(mutants), **{what: sum(row[what] for row in mutants) for what in ("caught", "placed")}}
-
-
-def rungs_of(mutants: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """{rung: {"caught" (how many it has), "smallest" (the faintest of their signals), "faintest" (which that is),
-    "alone" (the names of those that no other rung has seen)}}."""
-    found = {}
-    for name in sorted({rung for row in mutants for rung in row["failed"]}):
-        seen = [row for row in mutants if name in row["failed"]]
-        faintest = min(seen, key=lambda row: row["failed"][name])
-        found[name] = {"caught": len(seen), "smallest": faintest["failed"][name], "faintest": called(faintest),
-                       "alone": [called(row) for row in seen if len(row["failed"]) == 1]}
-    return found
-
-
-def called(row: Mapping[str, Any]) -> str:
-    """What a row is called where both backends have changes of one name."""
-    return f"{row['name']} in {row['backend']}"
-
-
-def lines(found: Mapping[str, Any]) -> list[str]:
-    """The audit as a table, what each rung has seen, and the counts in a sentence."""
-    width = max([28, *(len(row["name"]) for row in found["rows"])]) + 2
-    table = [f"{'planted':<{width}}{'in':<7}{'fails':<15}{'signal':>9}  found"]
-    for row in found["rows"]:
-        verdict = ",".join(row["failed"]) or ("no verdict" if row.get("error") else "agrees")
-        signal = sig(row["signal"]) if row["signal"] else ""
-        said = f"{row['found']['operation']} at {row['found']['where']}" if row["found"] else row.get("error") or ""
-        wanted = "" if row["placed"] or not row["operation"] else f"  (it is {row['operation']} at {row['where']})"
-        table.append(f"{row['name']:<{width}}{row['backend']:<7}{verdict:<15}{signal:>9}  {said}{wanted}")
-    for name, seen in found["rungs"].items():
-        alone = f"; {len(seen['alone'])} it alone: {', '.join(seen['alone'])}" if seen["alone"] else ""
-        table.append(f"{name} has seen {seen['caught']}, the faintest at {sig(seen['smallest'])} times its bound "
-                     f"({seen['faintest']}){alone}")
-    for kind, groups in found["by"].items():
-        table.append(f"by {kind}: " + ", ".join(
-            f"{name} {of['mutants']} ({of['caught']} caught, {of['placed']} placed)" for name, of in groups.items()))
-    for row in found.get("inapplicable", ()):
-        table.append(f"{row['name']} in {row['backend']} does not apply: no {', no '.join(row['lacks'])}")
-    return [*table, f"{found['mutants']} mutants, {found['caught']} caught, {found['placed']} placed; "
-            f"{found['neutral']} harmless changes, {found['flagged']} flagged; {found['seconds']:.0f} s"]

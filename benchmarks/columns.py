@@ -2,7 +2,7 @@
 them is compared as two backends are, and which pairs agree says whether the program or the runtime parts."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from twinscale.benchmarks.compare import check_asked, compared, planted, require
 from twinscale.benchmarks.compare_record import reproducible
 from twinscale.benchmarks.comparison_files import COLUMNS as COLUMNS_JSON
 from twinscale.benchmarks.comparison_files import HOLDS, MARKER, ComparisonFiles
-from twinscale.benchmarks.output import Kind, begun, clear, nothing_left, tell
+from twinscale.benchmarks.output import Kind, begun, clear, made, nothing_left, tell
 from twinscale.benchmarks.report.columns import show, write_columns
 from twinscale.benchmarks.rungs.columns import laid_on, listed, pair_found
 from twinscale.benchmarks.sides import COLUMNS, ColumnPair, ids_of
+from twinscale.benchmarks.verdict import Verdict, read_verdict
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import plain, write_text
-from twinscale.common.files.output import answer
+from twinscale.common.files.output import answer, check_within
 from twinscale.common.files.results import write_result
 from twinscale.common.recipe.file import dumps
 from twinscale.common.recipe.schema import Recipe
@@ -27,8 +28,8 @@ from twinscale.common.recipe.schema import Recipe
 KIND = Kind(MARKER, COLUMNS_JSON, HOLDS)
 LIMITS = ("Flax on TensorFlow is not trained: what is laid on the runtime may be of Keras on TensorFlow alone; "
           "`twinscale compare --swap`, without --columns, takes the first step of all four",
-          "a column is trained once, and its runs stand in both of its pairs: what is asked of a pair besides, such as "
-          "its operations in their places, is done for each")
+          "a column is trained once, on meshes too, and its runs stand in both of its pairs: what is asked of a pair "
+          "besides, such as its operations in their places, is done for each")
 
 
 def compare(recipe: Recipe, out: Path, columns: Sequence[str], *, as_json: bool = False, **options: Any) -> int:
@@ -42,7 +43,8 @@ def compare(recipe: Recipe, out: Path, columns: Sequence[str], *, as_json: bool 
 def compared_columns(recipe: Recipe, out: Path, columns: Sequence[str], *, overwrite: bool = False,
                      plant: str | None = None, seeds: int | None = None, asked: Sequence[Any] = (), **parts: bool
                      ) -> Columns:
-    """Compares each pair of three columns in `out`/pairs/A+B, and writes columns.json, report.html and report.md.
+    """Compares each pair of three columns in `out`/pairs/A+B, and writes columns.json, report.html and report.md. What
+    was cut short goes on with the pair that it was at.
 
     Args:
       recipe: the validated recipe. out: the directory. columns: the ids of the three.
@@ -61,15 +63,36 @@ def compared_columns(recipe: Recipe, out: Path, columns: Sequence[str], *, overw
             tell("all", f"pair {number} of {len(pairs)}: {listed([COLUMNS[name].title for name in pair])}")
             where, keys = ComparisonFiles(out).pair(pair), ids_of(pair)
             taken = {key: trained[name] for key, name in keys.items() if name in trained}
-            verdicts[pair] = compared(recipe, where, columns=pair, seeds=seeds, asked=asked, taken=taken,
-                                      plant=plant if concerns(plant, pair) else None, **parts)
+            planted_here = plant if concerns(plant, pair) else None
+            wanted = reproducible(where, asked, **options_of(planted_here, seeds, pair, parts))["arguments"]
+            verdicts[pair] = ended(recipe, where, pair, wanted) or compared(
+                recipe, where, columns=pair, seeds=seeds, asked=asked, taken=taken, plant=planted_here, overwrite=True,
+                **parts)
             trained |= {name: (where, key) for key, name in keys.items() if name not in trained}
     found = [pair_found(recipe, pair, ComparisonFiles(out).pair(pair),
                         ComparisonFiles(out).pair(pair).relative_to(out).as_posix(), verdict)
              for pair, verdict in verdicts.items()]
-    options: dict[str, Any] = {"plant": plant, **parts, "outcome": f"SEEDS={seeds}" if seeds else None}
-    options |= of_columns(columns)
-    return recorded(recipe, out, columns, found, reproducible(out, asked, **options))
+    return recorded(recipe, out, columns, found, reproducible(out, asked, **options_of(plant, seeds, columns, parts)))
+
+
+def options_of(plant: str | None, seeds: int | None, columns: Sequence[str], parts: dict[str, bool]) -> dict[str, Any]:
+    """The options of `twinscale compare` by name, as `reproducible` takes them."""
+    return {"plant": plant, **parts, "outcome": f"SEEDS={seeds}" if seeds else None} | of_columns(columns)
+
+
+def ended(recipe: Recipe, where: Path, pair: ColumnPair, wanted: dict[str, Any]) -> Verdict | None:
+    """The Verdict in `where` of a pair that the same code has compared to the end, as it is `wanted`; None where it is
+    to be compared."""
+    here = made()
+    with suppress(BadInput):
+        verdict = read_verdict(where)
+        said = {name: value for name, value in (verdict.arguments or {}).items() if value}
+        alike = said == {name: value for name, value in wanted.items() if value} and verdict.recipe.hash == recipe.hash
+        own = verdict.made and all(verdict.made[key] == here[key] for key in ("version", "commit"))
+        if alike and own and not (verdict.pending or verdict.failed):
+            tell("all", f"{listed([COLUMNS[name].title for name in pair])} have been compared already")
+            return verdict
+    return None
 
 
 def recorded(recipe: Recipe, out: Path, columns: Sequence[str], pairs: list[dict[str, Any]], asked: dict[str, Any]
@@ -105,7 +128,9 @@ def concerns(plant: str | None, pair: ColumnPair) -> bool:
 
 
 def prepare(out: Path, recipe: Recipe, columns: Sequence[str], overwrite: bool) -> None:
-    """As `compare.prepare`: an unfinished comparison of the same columns starts over."""
+    """As `compare.prepare`, but an unfinished comparison of the same columns keeps its pairs."""
     identity = {"verb": "compare", "recipe": recipe.hash} | of_columns(columns)
-    clear(out, KIND, identity, overwrite or begun(out, KIND, identity))
+    if overwrite or not begun(out, KIND, identity):
+        clear(out, KIND, identity, overwrite)
+    check_within(out, KIND.holds)
     write_text(ComparisonFiles(out).recipe, dumps(recipe))

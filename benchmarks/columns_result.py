@@ -1,15 +1,22 @@
 """What a comparison of three columns leaves as JSON, as it makes it and as it is read back."""
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from twinscale.benchmarks.verdict import Described, Made
-from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, Disagreement
+from twinscale.benchmarks.comparison_files import ComparisonFiles
+from twinscale.benchmarks.sides import differ_in_one
+from twinscale.benchmarks.verdict import AGAIN, Described, Made, Verdict, read_verdict
+from twinscale.common.backends import BOTH
+from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, Disagreement
+from twinscale.common.files.access import read_json, shown
 from twinscale.common.files.kinds import Count, version
 from twinscale.common.files.results import Figure, Result, maybe
 
 SCHEMA_VERSION = 1
+NAME = "name a comparison's directory"
 Answer = Literal["agrees", "fails", "open"]
 
 
@@ -89,3 +96,38 @@ class Columns(Result):
         if self.exit_code != DID_IT:
             raise Disagreement("\n".join([self.sentence, *(pair.sentence for pair in self.pairs)]), self)
         return self
+
+    def __repr_args__(self) -> list[tuple[str, Any]]:
+        return [("agrees", self.agrees), ("blame", self.rung.blame), ("precision", self.precision),
+                ("sentence", self.sentence)]
+
+
+def read_columns(out: Path) -> Columns:
+    """What columns.json in a comparison's directory holds; raises BadInput where it is none that can be reported."""
+    return read_json(ComparisonFiles(out).columns, Columns, AGAIN)
+
+
+def parted_in(out: Path) -> str:
+    """The directory in `out` of the pair to look into: of those that fail one that one thing alone parts, if there is;
+    of any where none fails or nothing is known."""
+    with suppress(BadInput):
+        return min(read_columns(out).pairs, key=lambda pair: (pair.answer != "fails", pair.answer == "agrees",
+                                                              not differ_in_one(tuple(pair.columns)))).directory
+    return ComparisonFiles(out).pair(BOTH).relative_to(out).as_posix()
+
+
+def read_comparison(path: Path) -> Verdict | Columns:
+    """The Verdict in a comparison's directory, or of three columns the Columns; or that in a file of either. Raises
+    BadInput, one line, where there is none, or a comparison of columns has not ended."""
+    if not path.is_dir():
+        kind = Columns if "pairs" in read_json(path, dict[str, Any], NAME) else Verdict
+        return read_json(path, kind, NAME)
+    files = ComparisonFiles(path)
+    if files.verdict.is_file():
+        return read_verdict(path)
+    if files.columns.is_file():
+        return read_columns(path)
+    if files.pairs.is_dir():
+        raise BadInput(f"{shown(path)}: its comparison of columns has not ended, and has no {files.columns.name}; the "
+                       "command that began it makes one")
+    return read_verdict(path)

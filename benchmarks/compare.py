@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from twinscale.benchmarks.columns_asked import check_columns, columns_in, of_columns
+from twinscale.benchmarks.columns_result import parted_in
 from twinscale.benchmarks.compare_collect import (
     collect_both,
     forget_optimizers,
@@ -34,6 +35,9 @@ from twinscale.benchmarks.rungs.placing import Looks, first_cause, looked_at
 from twinscale.benchmarks.rungs.swap import swap_table
 from twinscale.benchmarks.sides import (
     COLUMNS,
+    HERE,
+    LABELS,
+    USUAL,
     ColumnPair,
     framework_of,
     ids_of,
@@ -49,7 +53,7 @@ from twinscale.common.data import Dataset, open_dataset
 from twinscale.common.data.arrays import unread
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, need
 from twinscale.common.families import traits_of
-from twinscale.common.families.pair import is_of_one, refuse_of_one
+from twinscale.common.families.pair import refuse_of_one
 from twinscale.common.files.access import is_odd, plain, shown, write_text
 from twinscale.common.files.output import answer, check_within
 from twinscale.common.files.results import write_result
@@ -128,13 +132,11 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
         with fenced(verdict, "step times"):
             verdict["performance"] = side_by_side(recipe, dataset, workers, verdict["performance"])
         if swap:
-            tell("both", "each program under the other's runtime")
-            with fenced(verdict, "swap"):  # what is planted here may not be planted there
-                verdict["swap"] = swap_table(recipe, dataset, out, workers, mutant)
-                tell("both", verdict["swap"]["sentence"])
+            add_swap(verdict, recipe, dataset, out, workers, mutant)
     if meshes:
-        train_meshes(verdict, shared, out, mutant, columns)
-    return record(verdict, recipe, dataset, out, asked, options)
+        train_meshes(verdict, shared, out, mutant, columns, taken)
+    with labelled(recipe.model, columns):
+        return record(verdict, recipe, dataset, out, asked, options)
 
 
 def check_asked(recipe: Recipe, out: Path, swap: bool, meshes: bool, columns: ColumnPair = ()) -> None:
@@ -180,8 +182,8 @@ def bisect(out: Path, as_json: bool = False) -> int:
 
     Raises BadInput where `out` holds no finished comparison.
     """
-    if ComparisonFiles(out).columns.is_file():
-        raise BadInput(f"{out}: holds several columns: name the directory of a pair, such as {out}/pairs/keras+jax")
+    if ComparisonFiles(out).pairs.is_dir():
+        raise BadInput(f"{out}: holds several columns: name the directory of a pair, such as {out / parted_in(out)}")
     if not ComparisonFiles(out).verdict.is_file() or not (out / MARKER).is_file():
         raise BadInput(f"{out}: holds no verdict.json; `twinscale compare RECIPE --out {out}` makes one")
     check_within(out, KIND.holds)
@@ -230,16 +232,18 @@ def judged(recipe: Recipe, dataset: Dataset, out: Path, workers: Mapping[str, Wo
 
 
 def alone(recipe: Recipe, workers: Mapping[str, Worker], asked: bool) -> Sequence[dict[str, Any]]:
-    """The rows of both backends' operations by themselves, in bfloat16 even where nobody asked for them."""
+    """The rows of both backends' operations by themselves, each with the "backend" that it is of and that one's
+    "title" here, in bfloat16 even where nobody asked for them."""
     if not (asked or recipe.train.precision == "bfloat16"):
         return ()
     tell("both", "operations against wide references")
     some = {} if asked else {"dtypes": ["bfloat16"], "jit_compile": recipe.keras.jit_compile}
     if recipe.optimizer.name not in OPTIMIZERS.builtin:
         some["added"] = [recipe.optimizer.name]
-    asked_of = {"keras": workers["keras"]} if is_of_one(recipe.model) else workers  # of one framework they are the same
-    found = each(asked_of, lambda worker: worker.ask("operations", **some))
-    return [row | {"backend": key} for key, rows in found.items() for row in rows]
+    own = framework_of(recipe.model)  # of one framework they are the same on both sides
+    found = each({"keras": workers["keras"]} if own else workers, lambda worker: worker.ask("operations", **some))
+    return [row | {"backend": own or HERE[key], "title": USUAL[own] if own else LABELS[key]}
+            for key, rows in found.items() for row in rows]
 
 
 def place_cause(recipe: Recipe, dataset: Dataset, out: Path, verdict: dict[str, Any], workers: Mapping[str, Worker],
@@ -293,12 +297,22 @@ def add_outcome(verdict: dict[str, Any], recipe: Recipe, workers: Mapping[str, W
     verdict["sentence"] += " " + "; ".join(outcome_lines(rung)) + "."
 
 
+def add_swap(verdict: dict[str, Any], recipe: Recipe, dataset: Dataset, out: Path, workers: dict[str, Worker],
+             mutants: Sequence[tuple[str, str]]) -> None:
+    """Adds to a verdict what each program makes under the other's runtime; what fails is a line of it."""
+    tell("both", "each program under the other's runtime")
+    with fenced(verdict, "swap"):  # what is planted here may not be planted there
+        verdict["swap"] = swap_table(recipe, dataset, out, workers, mutants)
+        tell("both", verdict["swap"]["sentence"])
+
+
 def train_meshes(verdict: dict[str, Any], recipe: Recipe, out: Path, mutants: Sequence[tuple[str, str]],
-                 columns: ColumnPair) -> None:
-    """Trains each backend on meshes and adds rung P6 to a verdict; what fails is a line of it."""
+                 columns: ColumnPair, taken: Taken) -> None:
+    """Trains each backend on meshes, but for what is `taken`, and adds rung P6 to a verdict; what fails is a line of
+    it."""
     tell("both", "one device against several and against several hosts")
     with labelled(recipe.model, columns), fenced(verdict, "meshes"):
-        add_meshes(verdict, *check_meshes(recipe, out, mutants, columns))
+        add_meshes(verdict, *check_meshes(recipe, out, mutants, columns, taken))
 
 
 def add_meshes(verdict: dict[str, Any], rung: Rung, meshes: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ HOLDS: dict[str, Any] = {
     TENSORS: {r"(contract|first-step|optimizer|taps|places|sight|step|trials)-.*|"
               r"\d+-.*-(start|teacher|masks|quanta|shadow|held-out).*": None},
     RUNS: {r"(keras|jax)-.*": RUN}, OUTCOME: {r"(keras|jax)-seed-\d+": RUN}, "swap": {r".*\.safetensors": None},
-    MESHES: {r"documents\.jsonl|(keras|jax)-.*\.(toml|log)": None, r"(keras|jax)-[^.]*": RUN},
+    MESHES: {r"documents\.jsonl|(keras|jax)(-.*\.(toml|log)|\.json)": None, r"(keras|jax)-[^.]*": RUN},
     "left": {r"(keras|jax)-.*\.safetensors": None}, "files": {r"(keras|jax)-.*\.tflite": None}}
 HOLDS[PAIRS] = {r"[a-z-]+\+[a-z-]+": {**HOLDS, re.escape(MARKER): None}}
 
@@ -54,9 +54,14 @@ class ComparisonFiles:
         """What a comparison of three columns says."""
         return self.path / COLUMNS
 
+    @property
+    def pairs(self) -> Path:
+        """The directory of the comparisons of two columns each."""
+        return self.path / PAIRS
+
     def pair(self, columns: Sequence[str]) -> Path:
         """The directory in which two columns of three are compared."""
-        return self.path / PAIRS / "+".join(columns)
+        return self.pairs / "+".join(columns)
 
     @property
     def recipe(self) -> Path:
@@ -194,6 +199,10 @@ class MeshFiles:
     def recipe(self, backend: str, mesh: str) -> Path:
         """The recipe that hosts are started with."""
         return self.run(backend, mesh).with_name(f"{self.run(backend, mesh).name}.toml")
+
+    def found(self, backend: str) -> Path:
+        """What was found of all of a backend's meshes."""
+        return self.path / f"{backend}.json"
 
     def log(self, backend: str, mesh: str) -> Path:
         """What those hosts have said."""

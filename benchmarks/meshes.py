@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,14 @@ from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.runs import full, state_checks
-from twinscale.benchmarks.sides import HERE, ColumnPair, rooms_of, runtime_of, spoken
-from twinscale.benchmarks.verdict import Check, Rung, read_digests
+from twinscale.benchmarks.sides import HERE, LABELS, ColumnPair, rooms_of, runtime_of, spoken
+from twinscale.benchmarks.verdict import AGAIN, Check, Rung, read_digests
 from twinscale.benchmarks.workers import CPU, ROOMS, Worker, each, open_workers
 from twinscale.common.data import open_dataset, training_batches
 from twinscale.common.errors import MISSING, BadInput, MissingEnvironment, TwinscaleError
 from twinscale.common.families import reads_text, traits_of
-from twinscale.common.files.access import write_text
+from twinscale.common.files.access import read_json, write_text
+from twinscale.common.files.results import Result, write_result
 from twinscale.common.files.run_files import INFO, RunFiles
 from twinscale.common.files.tensors import load_tensors
 from twinscale.common.launch.local import free_ports, run_local
@@ -46,27 +48,51 @@ ENVIRONMENT = {**CPU, "XLA_FLAGS": "--xla_cpu_collective_call_terminate_timeout_
 PATIENCE = 600.0  # seconds for a first step, after which hosts that have not met give up
 
 
-def check_meshes(recipe: Recipe, out: Path, planted: Sequence[tuple[str, str]] = (), pair: ColumnPair = ()
-                 ) -> tuple[Rung, dict[str, Any]]:
+class MeshSide(Result):
+    """What was found of a side's meshes: a row of each, as `judge` has them, and all checks."""
+
+    rows: list[dict[str, Any]]
+    checks: list[Check]
+
+
+def check_meshes(recipe: Recipe, out: Path, planted: Sequence[tuple[str, str]] = (), pair: ColumnPair = (),
+                 taken: Mapping[str, tuple[Path, str]] = MappingProxyType({})) -> tuple[Rung, dict[str, Any]]:
     """Trains a recipe on meshes, in out/meshes, and returns (rung P6, what a verdict's "meshes" holds).
 
     Args:
       recipe: the validated recipe; its own section `devices` is not used.
       planted: [(backend, change)] to plant in the processes of several devices.
       pair: the columns, where they are not the usual ones; `labelled` knows of them.
+      taken: {key of a side: (directory, key)} of sides whose meshes another comparison has trained already.
     """
-    recipe = prepared(recipe, ComparisonFiles(out).meshes)
-    with open_workers(ENVIRONMENT, rooms_of(recipe.model, pair)) as workers:
-        for backend, change in planted:
-            workers[backend].ask("plant", change=change)
-        missing = each(workers, lambda worker: train_devices(recipe, worker, ComparisonFiles(out).meshes))
-    for backend in ROOMS:
-        missing[backend] |= train_hosts(recipe, backend, ComparisonFiles(out).meshes, dict(planted).get(backend))
-    rung, found = judge(recipe, ComparisonFiles(out).meshes, missing)
-    for path in (ComparisonFiles(out).meshes / row["run"] for row in found["rows"] if row["agrees"]):
+    where = ComparisonFiles(out).meshes
+    recipe = prepared(recipe, where)
+    found = {key: take_meshes(ComparisonFiles(path).meshes, other, where, key) for key, (path, other) in taken.items()}
+    found = {key: side for key, side in found.items() if side}
+    missing = train_all(recipe, where, {key: room for key, room in rooms_of(recipe.model, pair).items()
+                                        if key not in found}, planted)
+    for key, why in missing.items():
+        found[key] = write_result(MeshFiles(where).found(key), MeshSide, judge_side(recipe, where, key, why))
+    rung, meshes = judge(recipe, {key: found[key] for key in ROOMS})
+    for path in (where / row["run"] for row in meshes["rows"] if row["agrees"]):
         for states in (RunFiles(path).trace, RunFiles(path).checkpoints):  # nobody has a question to what fills disks
             shutil.rmtree(states, ignore_errors=True)
-    return rung, found
+    return rung, meshes
+
+
+def take_meshes(where: Path, other: str, out: Path, key: str) -> MeshSide | None:
+    """What the same trainer has left of the same recipe's meshes in `where` under the key `other`, copied to `out` as
+    a side's; None where it has left nothing that was judged."""
+    if not MeshFiles(where).found(other).is_file():
+        return None
+    tell(spoken(key), f"the meshes that it has trained in {where.parent.name}")
+    out.mkdir(parents=True, exist_ok=True)
+    for path in where.glob(f"{other}[-.]*"):
+        copy = shutil.copytree if path.is_dir() else shutil.copyfile
+        copy(path, out / f"{key}{path.name.removeprefix(other)}")
+    side = read_json(MeshFiles(where).found(other), MeshSide, AGAIN)
+    rows = [row | {"backend": key, "run": f"{key}{row['run'].removeprefix(other)}"} for row in side.rows]
+    return write_result(MeshFiles(out).found(key), MeshSide, {"rows": rows, "checks": side.checks})
 
 
 # ---- what is trained
@@ -113,6 +139,22 @@ def jumps(recipe: Recipe) -> bool:
 def run_path(out: Path, backend: str, mesh: Mesh, twin: bool = False) -> Path:
     """The directory of the run on a mesh."""
     return MeshFiles(out).run(backend, mesh.name, twin)
+
+
+def train_all(recipe: Recipe, out: Path, rooms: Mapping[str, str], planted: Sequence[tuple[str, str]]
+              ) -> dict[str, dict[str, str]]:
+    """Has each side, {key: the module that runs it}, train on all meshes; returns {key: {name of a mesh: why it was not
+    trained}}."""
+    if not rooms:
+        return {}
+    with open_workers(ENVIRONMENT, rooms) as workers:
+        for backend, change in planted:
+            if backend in workers:
+                workers[backend].ask("plant", change=change)
+        missing = each(workers, lambda worker: train_devices(recipe, worker, out))
+    for backend in missing:
+        missing[backend] |= train_hosts(recipe, backend, out, dict(planted).get(backend))
+    return missing
 
 
 def train_devices(recipe: Recipe, worker: Worker, out: Path) -> dict[str, str]:
@@ -179,8 +221,8 @@ def train_hosts(recipe: Recipe, backend: str, out: Path, planted: str | None = N
 
 # ---- how it is judged
 
-def judge(recipe: Recipe, out: Path, missing: Mapping[str, Mapping[str, str]]) -> tuple[Rung, dict[str, Any]]:
-    """(rung P6, {"steps", "precision", "jumps", "made", "uneven_steps", "rows"}) from what the trainings left in `out`:
+def judge(recipe: Recipe, sides: Mapping[str, MeshSide]) -> tuple[Rung, dict[str, Any]]:
+    """(rung P6, {"steps", "precision", "jumps", "made", "uneven_steps", "rows"}) from what was found of each side:
     whether the precision is float64 since the model `jumps`, whether the text was made for this, and in how many steps
     rows differ in weight.
 
@@ -189,23 +231,9 @@ def judge(recipe: Recipe, out: Path, missing: Mapping[str, Mapping[str, str]]) -
     loss_worst, loss_bound, loss_bound_from, state_worst, state_bound, state_bound_from, where, "weights_apart" (the
     largest relative difference in weight between the shares of an update), step_ms and, of several hosts, hosts_agree.
     """
-    rows, checks = [], []
     weights = row_weights(recipe)
-    for backend in missing:
-        bases = {base.name: [read(recipe, run_path(out, backend, base, twin)) for twin in (False, True)]
-                 for base in bases_of(recipe, runtime_of(backend))}
-        for mesh, why in meshes_of(recipe, runtime_of(backend)):
-            row: dict[str, Any] = {"backend": backend, "mesh": mesh.name, "hosts": mesh.hosts, "devices": mesh.size,
-                   "accumulate": mesh.accumulate or recipe.train.accumulate, "agrees": None,
-                   "run": run_path(out, backend, mesh).name}
-            why = why or missing[backend].get(mesh.name)
-            if why:
-                rows.append(row | {"why": why})
-                continue
-            found, more = judge_mesh(recipe, bases[base_of(recipe, mesh).name], run_path(out, backend, mesh), mesh)
-            rows.append(row | more | {"agrees": all(check["agrees"] for check in found),
-                                      "weights_apart": weights_apart(weights, mesh, row["accumulate"])})
-            checks += [check | {"what": f"{spoken(backend)}, {mesh.name}: {check['what']}"} for check in found]
+    rows, checks = ([one for side in sides.values() for one in side[kind]] for kind in ("rows", "checks"))
+    checks = [check | {key: math.inf for key in ("worst", "bound") if check[key] is None} for check in checks]
     nothing = [ladder.check("meshes", 0, 0, "none was trained", "none")]
     rung = ladder.rung("P6", "sharding", f"one device against several and against several hosts, each backend: no more "
                        f"than {recipe.train.precision} rounding over {steps_of(recipe)} steps", checks or nothing)
@@ -214,6 +242,26 @@ def judge(recipe: Recipe, out: Path, missing: Mapping[str, Mapping[str, str]]) -
     uneven = sum(len(set(np.round(step, 6))) > 1 for step in weights)
     return rung, {"steps": steps_of(recipe), "precision": recipe.train.precision, "jumps": jumps(recipe),
                   "uneven_steps": uneven, "made": reads_text(recipe.model), "rows": rows}
+
+
+def judge_side(recipe: Recipe, out: Path, backend: str, missing: Mapping[str, str]) -> MeshSide:
+    """What is found of what a side's trainings left in `out`, or why a mesh was not trained: {name of a mesh: why}."""
+    rows, checks, weights = [], [], row_weights(recipe)
+    bases = {base.name: [read(recipe, run_path(out, backend, base, twin)) for twin in (False, True)]
+             for base in bases_of(recipe, runtime_of(backend))}
+    for mesh, why in meshes_of(recipe, runtime_of(backend)):
+        row: dict[str, Any] = {"backend": backend, "mesh": mesh.name, "hosts": mesh.hosts, "devices": mesh.size,
+               "accumulate": mesh.accumulate or recipe.train.accumulate, "agrees": None,
+               "run": run_path(out, backend, mesh).name}
+        why = why or missing.get(mesh.name)
+        if why:
+            rows.append(row | {"why": why})
+            continue
+        found, more = judge_mesh(recipe, bases[base_of(recipe, mesh).name], run_path(out, backend, mesh), mesh)
+        rows.append(row | more | {"agrees": all(check["agrees"] for check in found),
+                                  "weights_apart": weights_apart(weights, mesh, row["accumulate"])})
+        checks += [check | {"what": f"{LABELS[backend]}, {mesh.name}: {check['what']}"} for check in found]
+    return MeshSide(rows=rows, checks=checks)
 
 
 def judge_mesh(recipe: Recipe, pair: Sequence[Mapping[str, Any]], path: Path, mesh: Mesh
@@ -274,7 +322,7 @@ def mesh_sentence(rung: Rung, meshes: Mapping[str, Any]) -> str:
     """What a verdict says of its meshes in a sentence."""
     trained = [row for row in meshes["rows"] if row["agrees"] is not None]
     skipped = len(meshes["rows"]) - len(trained)
-    failed = [f"{spoken(row['backend'])} on {row['mesh']}" for row in trained if not row["agrees"]]
+    failed = [f"{LABELS[row['backend']]} on {row['mesh']}" for row in trained if not row["agrees"]]
     if failed:
         named = ", ".join(failed[:3]) + f" and {len(failed) - 3} more" * (len(failed) > 3)
         return (f"{len(failed)} of {len(trained)} meshes do not train as one device does ({named}): {rung['where']}, "

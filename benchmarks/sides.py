@@ -2,7 +2,8 @@
 
 By key the sides are "keras" and "jax" everywhere: that is what files and workers go by. Where two programs of one
 framework are compared, a has the key of the first and b that of the second, both run in the framework's own room, and
-nobody is told of the other framework: what is written for people goes through `LABELS` and `spoken`.
+nobody is told of the other framework: what is written for people goes through `LABELS`, checks and sentences of a
+verdict, and `spoken`, the beginnings of lines of progress.
 
 A column is a program on a runtime. Two of them stand on the two sides too, the first with the key "keras", the second
 with "jax", whatever they are: a `ColumnPair` says which, and () is the usual one, Keras and JAX.
@@ -36,7 +37,7 @@ USUAL = {"keras": "Keras", "jax": "JAX"}
 ROOMS = {key: COLUMNS[key].room for key in USUAL}
 OF_ONE = {"keras": "a", "jax": "b"}  # which program of one framework has which key
 LABELS = dict(USUAL)  # of the comparison that is made here: `labelled` changes it
-SPOKEN = {key: key for key in USUAL}  # the same in lines of progress and checks
+SPOKEN = {key: key for key in USUAL}  # the same in lines of progress and errors: short, and of columns their ids
 HERE = {key: key for key in USUAL}  # the ids of that comparison's columns
 
 
@@ -48,6 +49,12 @@ def framework_of(model: Any) -> str | None:
 def ids_of(pair: ColumnPair = ()) -> dict[str, str]:
     """{key: the id of the column that this side is}."""
     return dict(zip(USUAL, pair or USUAL, strict=True))
+
+
+def differ_in_one(pair: ColumnPair) -> bool:
+    """Whether two columns share the program or the runtime, so that one thing alone can part them."""
+    one, other = (COLUMNS[name] for name in pair)
+    return one.program == other.program or one.runtime == other.runtime
 
 
 def rooms_of(model: Any, pair: ColumnPair = ()) -> dict[str, str]:
@@ -70,9 +77,9 @@ def titles_of(model: Any, pair: ColumnPair = ()) -> dict[str, str]:
 
 
 def who(model: Any) -> str:
-    """Which program of a pair is called a, and which b."""
+    """Which program of a pair is called a, and which b; of two columns that are compared, which column."""
     if not is_of_one(model):
-        return "a is the Keras model, b its port"
+        return "a is the Keras model, b its port" if LABELS == USUAL else "a is {}, b {}".format(*LABELS.values())
     return f"a is {short(model.a)}, b {short(model.b)}, both {USUAL[framework_of(model) or 'keras']}"
 
 
@@ -92,7 +99,7 @@ def labelled(model: Any, pair: ColumnPair = ()) -> Iterator[None]:
 
 
 def spoken(run: str) -> str:
-    """A side's key or a run's, "keras" or "jax-twin", as lines of progress and checks have it."""
+    """A side's key or a run's, "keras" or "jax-twin", as lines of progress and errors have it."""
     key, dash, rest = run.partition("-")
     return SPOKEN[key] + dash + rest if key in SPOKEN else run
 

@@ -20,5 +20,5 @@ def measure_generation(**arguments):
 
 
 if __name__ == "__main__":
-    serve(ROOM, MUTANTS | NEUTRAL | INSIDE | RUNTIME, pair_calls(ROOM, pair.opened, "flax") | {
+    serve(ROOM, MUTANTS | NEUTRAL | INSIDE | RUNTIME, pair_calls(ROOM, pair, "flax") | {
         "operations": measured, "hasten": hasten, "measure_generation": measure_generation})

@@ -128,11 +128,13 @@ class Devices:
 
     def weights(self, path: str, shape: Sequence[int]) -> NamedSharding:
         """The sharding of the tensor at a path. Stacked blocks lie as each of them does; so do a teacher's tensors, and
-        masks and clustered weights, which have their weight's shape."""
+        masks and clustered weights, which have their weight's shape. Of what an optimizer keeps in another shape, a
+        dimension that the devices do not divide is whole."""
         stacked = path.startswith("blocks.")
         if self.rules is not None:
             axes = axes_of(self.rules, path, shape, self.size("fsdp"))
-            return self.sharding(*(axis or None for axis in axes))
+            return self.sharding(*(axis if axis and size % self.size(axis) == 0 else None
+                                   for axis, size in zip(axes, shape, strict=True)))
         named = re.sub(r"^teacher\.|_(mask|clustered)$", "", path)
         spec = self.spec(WEIGHTS, named, shape[stacked:])
         return self.sharding(*([None] * stacked), *spec)

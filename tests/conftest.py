@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -11,6 +12,7 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")  # of which a recipe takes one
 import pytest
 from hypothesis import settings
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # `nohup` and `&` ignore it, and so would all that is started
 gc.set_threshold(50_000, 20, 100)  # as `common.process.collect_rarely`, before anything is imported
 
 # Read from here the rooms would be found by their folders' names too, a second time under the names of others.

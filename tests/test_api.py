@@ -131,6 +131,7 @@ def test_of_a_foreign_curve_there_are_differences_and_no_verdict(tmp_path):
 def test_a_verdict_is_loaded_from_its_directory_or_file(tmp_path):
     assert twinscale.load_verdict(EXAMPLES).sentence == twinscale.load_verdict(EXAMPLES / "verdict.json").sentence
     assert set(twinscale.load_verdict(EXAMPLES / "verdict-runs.json").sides) == {"a", "b"}
+    assert twinscale.load_verdict(EXAMPLES / "columns.json").rung.blame == "none"
     with pytest.raises(BadInput):
         twinscale.load_verdict(tmp_path)
 

@@ -42,6 +42,6 @@ def measure_generation(**arguments):
 
 
 if __name__ == "__main__":
-    serve(ROOM, MUTANTS | NEUTRAL | INSIDE | RUNTIME, pair_calls(ROOM, pair.opened, "keras") | {
+    serve(ROOM, MUTANTS | NEUTRAL | INSIDE | RUNTIME, pair_calls(ROOM, pair, "keras") | {
         "operations": measured, "hasten": hasten, "stock": use_stock, "implementations": implementations, "ship": ship,
         "file_metrics": file_metrics, "latencies": latencies, "measure_generation": measure_generation})

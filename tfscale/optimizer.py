@@ -46,7 +46,7 @@ def make_optimizer(recipe: "Recipe", variables: Mapping[str, keras.Variable]) ->
     optimizer.build(list(variables.values()))
     # By TensorFlow's own way they would be tracked.
     object.__setattr__(optimizer, "held", own_slots(optimizer, len(variables)) if kind.theirs else kind.slots(o))
-    object.__setattr__(optimizer, "rest", own_rest(optimizer) if kind.theirs else {})
+    object.__setattr__(optimizer, "rest", own_rest(optimizer, variables) if kind.theirs else {})
     begun = [ops.convert_to_numpy(v) for v in optimizer.variables] if kind.theirs else []
     object.__setattr__(optimizer, "begun", begun)
     check_slots(optimizer, len(variables))

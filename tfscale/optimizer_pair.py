@@ -1,6 +1,7 @@
 """A Keras optimizer of the user's own in our trainer: what it computes is Keras', what it keeps is found here."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -66,12 +67,45 @@ def own_slots(optimizer: keras.optimizers.Optimizer, count: int) -> dict[str, Sl
     return found
 
 
-def own_rest(optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
-    """{"keras.rest/NAME": variable} of what a built optimizer keeps besides slots and the number of updates."""
+def own_rest(optimizer: keras.optimizers.Optimizer, trained: Mapping[str, keras.Variable]) -> dict[str, keras.Variable]:
+    """{"keras.rest/NAME": variable} of what a built optimizer keeps besides slots and the number of updates.
+
+    What belongs to one of the `trained`, {canonical name: variable} in the optimizer's order, is "ATTRIBUTE.WEIGHT" or
+    "KIND.WEIGHT", what is alone of its name has that: on either runtime, in whose order weights come. Several of one
+    name that belong to nothing known are numbered, under their runtime's name, and mean nothing to the other.
+    """
     known = {id(v) for slot in optimizer.held.values() for v in getattr(optimizer, slot.keras)}
     rest = [v for v in optimizer.variables if id(v) not in known | {id(optimizer.iterations)}]
-    # Keras calls several alike, or counts what a process has made.
-    return {f"keras.rest/{i}.{re.sub(r'_[0-9]+$', '', v.path.rpartition('/')[2])}": v for i, v in enumerate(rest)}
+    listed = _listed(optimizer, trained)
+    names = [listed.get(id(v)) or _of_weight(v, trained) for v in rest]
+    runtime, several = keras.backend.backend(), Counter(names)
+    return {f"keras.rest/{name if several[name] == 1 else f'{runtime}.{i}.{name}'}": v
+            for i, (name, v) in enumerate(zip(names, rest, strict=True))}
+
+
+def _listed(optimizer, trained):
+    """{id of a variable: "ATTRIBUTE.WEIGHT"} of those that an optimizer has in a dict by the weights' paths, or in a
+    list, one for each weight and called after it: of others the order may mean anything."""
+    found, paths = {}, {weight.path: name for name, weight in trained.items()}
+    for attribute, held in vars(optimizer).items():
+        if isinstance(held, Mapping):
+            pairs = [(paths.get(key), v) for key, v in held.items()]
+        elif isinstance(held, list | tuple) and len(held) == len(trained):
+            pairs = [(name if weight.name in getattr(v, "name", "") else None, v)
+                     for (name, weight), v in zip(trained.items(), held, strict=True)]
+        else:
+            continue
+        found |= {id(v): f"{attribute.strip('_')}.{name}" for name, v in pairs if name}
+    return found
+
+
+def _of_weight(v, trained):
+    """A variable's name: "KIND.WEIGHT" where Keras has made it from a weight, whose path the name begins with."""
+    # Keras counts what a process has made.
+    plain = re.sub(r"_[0-9]+$", "", v.path.rpartition("/")[2])
+    starts = {f"{weight.path.replace('/', '_')}_": name for name, weight in trained.items()}
+    start = max((start for start in starts if plain.startswith(start)), key=len, default="")
+    return f"{plain.removeprefix(start)}.{starts[start]}" if start else plain
 
 
 def _widen(holder: Any) -> None:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras.src import backend
 from keras.src.backend.common import dtypes
+from keras.src.backend.common.name_scope import current_path
 
 from twinscale.common.pairs.program import LOWER, is_plain
 from twinscale.tfscale.runtimes import GIVEN, on_tensorflow
@@ -18,12 +19,13 @@ MOVES = {"Identity", "Reshape", "Fill", "ExpandDims", "Squeeze", "Pack", "Unpack
 
 
 @contextmanager
-def computing(modules: Iterable[Any], precision: str) -> Any:
+def computing(modules: Iterable[Any], precision: str, kept: dict[str, None]) -> Any:
     """While open, Keras has the format, and layers of float32 compute in it, their variables too; they are set back.
 
     Args:
       modules: Keras layers.
       precision: float64, float32 or bfloat16.
+      kept: is filled with the paths at which `exact_promotion` keeps float64.
     """
     if precision == "float32":
         yield
@@ -31,7 +33,7 @@ def computing(modules: Iterable[Any], precision: str) -> Any:
     layers = [one for layer in modules for one in (layer, getattr(layer, "_functional", None)) if one is not None]
     policy, floatx = keras.dtype_policies.DTypePolicy(precision), keras.backend.floatx()
     with ExitStack() as stack:
-        stack.enter_context(exact_numbers() if on_tensorflow() else exact_promotion())
+        stack.enter_context(exact_numbers() if on_tensorflow() else exact_promotion(kept))
         for layer in layers:
             if getattr(layer.dtype_policy, "name", "") == "float32":
                 stack.enter_context(patch.dict(layer.__dict__, _dtype_policy=policy))
@@ -68,16 +70,28 @@ def exact_numbers() -> Iterator[None]:
 
 
 @contextmanager
-def exact_promotion() -> Iterator[None]:
+def exact_promotion(kept: dict[str, None] | None = None) -> Iterator[None]:
     """While open, Keras on JAX keeps float64, which its promotion takes for float32 (Keras 3.15:
-    keras/src/backend/common/dtypes.py): in norms, means, tanh; and attention's softmax keeps what its scores are of."""
-    plain = backend.nn.dot_product_attention
+    keras/src/backend/common/dtypes.py): in norms, means, tanh; and attention's softmax keeps what its scores are of.
+    The paths of the layers where it does are put into `kept`."""
+    plain, kept = backend.nn.dot_product_attention, {} if kept is None else kept
+
+    class Wide(dict):
+        """Keras' table of what becomes of 64 bits."""
+
+        def get(self, dtype, default=None):
+            if dtype != "float64":
+                return super().get(dtype, default)
+            kept[current_path() or "outside of layers"] = None
+            return dtype
 
     def attended(query, key, value, *given, **named):
-        wide = backend.standardize_dtype(query.dtype) == "float64" and named.get("attn_logits_soft_cap") is None
-        return (attention if wide else plain)(query, key, value, *given, **named)
+        if backend.standardize_dtype(query.dtype) != "float64" or named.get("attn_logits_soft_cap") is not None:
+            return plain(query, key, value, *given, **named)
+        kept[current_path()] = None
+        return attention(query, key, value, *given, **named)
 
-    with patch.dict(dtypes.BIT64_TO_BIT32_DTYPE, float64="float64"), \
+    with patch.object(dtypes, "BIT64_TO_BIT32_DTYPE", Wide(dtypes.BIT64_TO_BIT32_DTYPE)), \
             patch.object(backend.nn, "dot_product_attention", attended):
         yield
 

@@ -38,7 +38,8 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None, precisio
         _given(built, inputs, False)  # builds it
         tensors, start = _tensors_of(built, is_keras)
         asked = built if is_keras or precision == "float32" else _again(built, inputs, precision)
-        call, variables = _caller(asked, is_keras, output, precision)
+        kept: dict[str, None] = {}
+        call, variables = _caller(asked, is_keras, output, precision, kept)
         lower = ""
         if precision != "float32":
             lower = first_lower(lambda tensors, inputs: call(tensors, inputs)[0],
@@ -72,11 +73,12 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None, precisio
         call(start, inputs, True, None, draws)
         return tuple(draws.calls)
 
-    return Program(_kind(built, is_keras), tensors, start, call, gradients, precision, lower, dropouts)
+    return Program(_kind(built, is_keras), tensors, start, call, gradients, precision, lower, dropouts,
+                   tuple(kept))
 
 
-def _caller(built, is_keras, output, precision):
-    """(`Program.call` of a model, {path: its variable})."""
+def _caller(built, is_keras, output, precision, kept):
+    """(`Program.call` of a model, {path: its variable}). `kept` as `computing` fills it."""
     variables, layers = _variables(built, is_keras), _layers(built)
     names, inside, own = _names(layers, variables), [], local()
 
@@ -87,7 +89,7 @@ def _caller(built, is_keras, output, precision):
         inside.append(ExitStack() if not inside else inside[0])
         try:
             if len(inside) == 1:
-                inside[0].enter_context(computing(layers if is_keras else (), precision))
+                inside[0].enter_context(computing(layers if is_keras else (), precision, kept))
                 inside[0].enter_context(drawing(training, lambda: own.draws))
             yield
         finally:

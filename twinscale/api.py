@@ -196,13 +196,12 @@ def compare_runs(a: Where, b: Where, *, out: Where, overwrite: bool = False, **f
         return compared(at(a), at(b), at(out), overwrite=overwrite)
 
 
-def load_verdict(path: Where) -> "Verdict":
-    """The Verdict in the directory of a comparison, or in a verdict.json. Raises BadInput where there is none."""
-    from twinscale.benchmarks.verdict import Verdict, read_verdict
-    from twinscale.common.files.access import read_json
+def load_verdict(path: Where) -> "Verdict | Columns":
+    """The Verdict in the directory of a comparison, or in a verdict.json; of three columns the Columns, or those in a
+    columns.json, whose `pairs` name the directory of each pair's own Verdict. Raises BadInput where there is none."""
+    from twinscale.benchmarks.columns_result import read_comparison
 
-    found = at(path)
-    return read_verdict(found) if found.is_dir() else read_json(found, Verdict, "name a comparison's directory")
+    return read_comparison(at(path))
 
 
 # ---- what a run left

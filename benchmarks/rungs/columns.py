@@ -13,7 +13,7 @@ import numpy as np
 
 from twinscale.benchmarks.compare_collect import precisions, run_path
 from twinscale.benchmarks.numbers import sig
-from twinscale.benchmarks.sides import COLUMNS, USUAL
+from twinscale.benchmarks.sides import COLUMNS, USUAL, differ_in_one
 from twinscale.common.training.run_metrics import read_metrics
 
 if TYPE_CHECKING:
@@ -88,11 +88,7 @@ def follows(name: str, names: Sequence[str]) -> str:
 
 def nearest(name: str, pairs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """The pair of a column and one that it shares the program or the runtime with: what parts there is one thing."""
-    def shares(pair):
-        one, other = (COLUMNS[column] for column in pair["columns"])
-        return one.program == other.program or one.runtime == other.runtime
-
-    return next(pair for pair in pairs if name in pair["columns"] and shares(pair))
+    return next(pair for pair in pairs if name in pair["columns"] and differ_in_one(pair["columns"]))
 
 
 def parting(pair: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -14,7 +14,6 @@ import numpy as np
 from twinscale.benchmarks.rungs.evaluations import SIDES, accuracy_bound, added_bounds, apart, largest, resolved
 from twinscale.benchmarks.rungs.walks import ANY, noise_of, parting
 from twinscale.benchmarks.sides import LABELS as BACKENDS
-from twinscale.benchmarks.sides import spoken
 from twinscale.benchmarks.verdict import Check, Rung
 from twinscale.common.data.arrays import row_positions
 from twinscale.common.families.parameters import Parameter, is_trained
@@ -139,7 +138,7 @@ def twin_check(backend: str, runs: Mapping[str, Any], null: set[str], precision:
     """A backend's twin is to differ by rounding alone: else its bounds would hide what depends on the order of rows."""
     worst, name = max((difference(runs[backend][name], runs[f"{backend}-twin"][name]), name)
                       for name in runs[backend] if bare(name) not in null)
-    return check(f"{precision}, {spoken(backend)} against its twin", worst, math.sqrt(EPS[precision]), name,
+    return check(f"{precision}, {BACKENDS[backend]} against its twin", worst, math.sqrt(EPS[precision]), name,
                  f"half of {precision}'s digits")
 
 
@@ -229,10 +228,10 @@ def unshown(runs: Mapping[str, Any], null: set[str], positions: int) -> float:
     """How many times as far as twins both sides' first gradients lie apart in float64, 1 or more: so much of their
     rounding twins do not show.
 
-    A twin reorders rows. A sum over all rows at one position and then at the next, as XLA on a CPU forms a float64
-    convolution's kernel gradient, is rounded nearly alike in whichever order the rows come. Each step's rounding is
-    carried on in proportion until twins part, so what holds of the first gradients holds of what follows. A difference
-    counts up to what P2 lets pass.
+    A twin reorders rows and dithers first weights by half a unit in the last place. A sum over all rows at one position
+    and then at the next, as XLA on a CPU forms a float64 convolution's kernel gradient, is rounded nearly alike for all
+    that. Each step's rounding is carried on in proportion until twins part, so what holds of the first gradients holds
+    of what follows. A difference counts up to what P2 lets pass.
 
     Args: as `gradient_rung` has them; `runs` of the first step in float64, `null` its null directions.
     """

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.rungs.ladder import TINY, check, rung
-from twinscale.benchmarks.sides import spoken
+from twinscale.benchmarks.sides import LABELS
 from twinscale.benchmarks.workers import Trainer, one_behind
 from twinscale.common.files.access import read_json, write_json
 from twinscale.common.files.kinds import STRICT, Number
@@ -125,7 +125,7 @@ def place_checks(found: Mapping[str, Mapping[str, PlaceRows]], precision: str) -
     """The checks of what both backends found at their places, {backend: {point: PlaceRows}}."""
     checks = []
     for backend, points in found.items():
-        own = f"{precision}, {spoken(backend)}"
+        own = f"{precision}, {LABELS[backend]}"
         for point, rows in points.items():
             for row in rows["own"]:
                 checks.append(place_check(own, row, point, f"eps of {precision}: derived"))
@@ -168,8 +168,8 @@ def part(row: PlaceRow) -> float:
 
 def operations_rung(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Mapping[str, PlaceRows]] | None = None,
                     precision: str = "float64") -> "Rung":
-    """P1, from the rows of both backends' `operation_rows`, if measured, and what both found at their places,
-    {backend: {point: PlaceRows}}, in the recipe's precision.
+    """P1, from the rows of both backends' `operation_rows`, if measured, each with the "title" of its side, and what
+    both found at their places, {backend: {point: PlaceRows}}, in the recipe's precision.
 
     A listed deviation does not count, nor does what the frameworks' stock functions do in the place of ours. Beside a
     rung's keys: "places", as `place_table`; "known", the excused rows of ours; "stock", the rows of stock functions
@@ -177,7 +177,7 @@ def operations_rung(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Mappi
     """
     ours = [row for row in rows if not row["stock"]]
     checks = place_checks(found or {}, precision)
-    checks += [check(f"{row['backend']} {row['dtype']}", row["error"], row["bound"],
+    checks += [check(f"{row.get('title', row['backend'])} {row['dtype']}", row["error"], row["bound"],
                      f"{row['operation']}, {row['case']} ({row['how']})", f"eps: {row['bound_from']}")
                for row in ours if row["known"] is None]
     made = rung("P1", "operations", "one arithmetic: every operation as near its reference as rounding allows", checks)

@@ -71,7 +71,8 @@ def said(left: Mapping[str, set[str]]) -> str:
     """What is not compared, in words; numbers of no weight's own, such as a learning rate, are not slots."""
     slots = {side: sorted(re.sub(rf"^({'|'.join(map(re.escape, OWN))})", "", group) for group in groups
                           if not group.endswith(".rest")) for side, groups in left.items()}
-    each = [f"{BACKENDS[side]}'{'s' * (side == 'jax')} {', '.join(names)}" for side, names in slots.items() if names]
+    each = [f"{BACKENDS[side]}'{'' if BACKENDS[side].endswith('s') else 's'} {', '.join(names)}"
+            for side, names in slots.items() if names]
     return f"; not compared, for the other side has none of the kind: {' and '.join(each)}" if each else ""
 
 

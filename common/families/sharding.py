@@ -20,10 +20,11 @@ class Sharding(NamedTuple):
 
 
 def axes_of(rules: Sequence[Rule], name: str, shape: Sequence[int], fsdp: int) -> tuple[str, ...]:
-    """For each dimension of a tensor the axis that shares it, or WHOLE: by the first rule that knows its name; of one
-    that none knows, `fsdp` devices share the longest dimension that they divide (Zhao et al. 2023)."""
+    """For each dimension of a tensor the axis that shares it, or WHOLE: by the first rule that knows its name and
+    says as many dimensions (an optimizer's factor has fewer than its weight); of one that none knows, `fsdp` devices
+    share the longest dimension that they divide (Zhao et al. 2023)."""
     for pattern, axes in rules:
-        if fnmatchcase(name, pattern):
+        if fnmatchcase(name, pattern) and len(axes) == len(shape):
             return axes
     longest = max((i for i, size in enumerate(shape) if size % fsdp == 0), key=lambda i: shape[i], default=None)
     return tuple("fsdp" if i == longest else WHOLE for i in range(len(shape)))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,13 +13,17 @@ if TYPE_CHECKING:
 MATCHING, SIGHT = ("leave_program", "idle_program", "match_program"), ("leave_sight", "leave_fed_sight")
 
 
-def pair_calls(room: "Room", opened: Callable[..., "Program"], framework: str) -> dict[str, Callable[..., Any]]:
+def pair_calls(room: "Room", pair: ModuleType, framework: str) -> dict[str, Callable[..., Any]]:
     """{name: a function of a call's arguments}.
 
     Args:
-      room: the process' own. opened: the room's, (model section, specs, precision, classes) to the Program.
+      room: the process' own. pair: the room's module of pairs, whose `opened` makes of (model section, specs,
+        precision, classes) the Program; what is planted may stand in its place when a call comes.
       framework: "keras" or "flax".
     """
+    def opened(*given: Any) -> "Program":
+        return pair.opened(*given)
+
     found = {name: partial(_called, "matching", name, room, opened) for name in MATCHING}
     return found | {name: partial(_called, "sight", name, room, opened, framework) for name in SIGHT}
 

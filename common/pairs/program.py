@@ -69,6 +69,7 @@ class Program:
     # (inputs, how many rows they are) to its calls of stock dropout in training, as common.pairs.draws has them. Raises
     # BadInput where it draws otherwise.
     dropouts: Callable[[Inputs, int], tuple[Any, ...]] = lambda inputs, rows: ()
+    kept: tuple[str, ...] = ()  # paths of layers whose float64 is kept here, where their runtime would take float32
 
 
 def in_training(program: Program) -> Program:

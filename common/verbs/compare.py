@@ -1,6 +1,9 @@
 """`twinscale compare`: both backends train a recipe, and the ladder is climbed."""
 
+import os
 import shlex
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,8 +26,8 @@ def compare(
     operations: Annotated[bool, typer.Option("--operations", help="Check every operation by itself too.")] = False,
     outcome: Annotated[str | None, typer.Option(metavar="SEEDS=N", help="Train from N seeds, test results.")] = None,
     meshes: Annotated[bool, typer.Option("--meshes", help="Train each on several devices and hosts too.")] = False,
-    columns: Annotated[str | None, typer.Option(metavar="A,B[,C]", help="Of keras, keras-jax (on JAX), jax.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print verdict.json in place of the table.")] = False,
+    columns: Annotated[str | None, typer.Option(metavar="A,B[,C]", help="Two or three: keras, keras-jax, jax.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print verdict.json, or columns.json, and no table.")] = False,
     plant: Annotated[str | None, typer.Option(metavar="[BACKEND][@RUNTIME]:MUTANT", hidden=True)] = None,
 ) -> None:
     """Train a recipe with both backends and say whether they agree, and if not, where they part.
@@ -68,15 +71,16 @@ def compare(
     code = shared.room(module).compare(
         described, out=directory(out), columns=several, overwrite=overwrite, plant=plant, seeds=seeds, **parts,
         asked=(recipe, *asked), as_json=json)
-    ended(code, out, bisected=place or len(several) > 2)
+    ended(code, out, place, below=shared.room("benchmarks.columns_result").parted_in if len(several) > 2 else None)
 
 
-def ended(code: int | None, out: str, bisected: bool) -> None:
-    """Says what can be looked at, or done where they do not agree and nothing was `bisected`; exits with the code."""
+def ended(code: int | None, out: str, bisected: bool, below: Callable[[Path], str] | None = None) -> None:
+    """Says what can be looked at, or done where they do not agree and nothing was `bisected`, in a directory `below`
+    where there are several; exits with the code."""
     from twinscale.common.files.access import place as directory
 
     if code == NO and not bisected:
-        shared.suggest("bisect", out)
+        shared.suggest("bisect", os.path.join(out, below(directory(out))) if below else out)
     elif (report := directory(out) / "report.html").exists():
         shared.say(f"the report is {shlex.quote(str(report))}")
     raise typer.Exit(code or DID_IT)

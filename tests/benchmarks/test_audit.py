@@ -4,7 +4,7 @@ on, on several devices or in a whole step is placed."""
 
 import pytest
 
-from twinscale.benchmarks import audit, compare_collect
+from twinscale.benchmarks import audit, audit_result, compare_collect
 from twinscale.benchmarks.rungs.later import step_path
 from twinscale.benchmarks.rungs.operations import places_path
 from twinscale.benchmarks.workers import ROOMS
@@ -56,30 +56,6 @@ def test_what_its_recipes_adapt_and_freeze_is_there(tmp_path):
         assert check_adapters(recipe, tree) is None is check_factors(recipe, tree)
 
 
-def row(name, failed, operation="norm", placed=True, **more):
-    return {"name": name, "backend": "keras", "operation": operation, "where": "*", "failed": failed, "found": None,
-            "signal": max(failed.values(), default=None), "caught": bool(failed), "placed": placed and bool(failed),
-            "precision": "float64", "phase": "forward", "error": None, **more}
-
-
-def test_an_audit_counts_by_precision_and_phase_and_what_one_rung_alone_has_seen():
-    found = audit.summary([row("one", {"P2": 1e9, "P4": 1e6}), row("two", {"P4": 7.0}, phase="clip"),
-                           row("three", {"P2": 3.0}, placed=False, precision="bfloat16"), row("missed", {}),
-                           row("same", {}, operation="")])
-    assert (found["mutants"], found["caught"], found["placed"], found["neutral"], found["flagged"]) == (4, 3, 2, 1, 0)
-    assert found["by"]["precision"] == {"float64": {"mutants": 3, "caught": 2, "placed": 2},
-                                        "bfloat16": {"mutants": 1, "caught": 1, "placed": 0}}
-    assert found["by"]["phase"]["clip"] == {"mutants": 1, "caught": 1, "placed": 1}
-    assert found["rungs"] == {
-        "P2": {"caught": 2, "smallest": 3.0, "faintest": "three in keras", "alone": ["three in keras"]},
-        "P4": {"caught": 2, "smallest": 7.0, "faintest": "two in keras", "alone": ["two in keras"]}}
-    said = "\n".join(audit.lines(found | {"seconds": 1.0, "inapplicable": [
-        {"name": "x", "backend": "jax", "lacks": ["SwiGLU", "dropout"]}]}))
-    assert "P4 has seen 2, the faintest at 7.0 times its bound (two in keras); 1 it alone: two in keras" in said
-    assert "by precision: float64 3 (2 caught, 2 placed), bfloat16 1 (1 caught, 0 placed)" in said
-    assert "x in jax does not apply: no SwiGLU, no dropout" in said
-
-
 def test_a_cause_is_right_where_it_names_what_was_planted_and_its_place():
     def is_right(operation, where, found):
         return audit.is_right({"operation": operation, "where": where}, found)
@@ -100,7 +76,7 @@ def test_a_changes_name_is_that_of_a_directory_whatever_is_in_a_modules_path():
     assert len(made) == len(names) and all(len(name) < 100 and "/" not in name and " " not in name for name in made)
 
 
-def test_a_trial_that_fails_is_a_row_and_no_end():
+def test_a_trial_that_fails_is_a_row_and_no_end(tmp_path):
     class Worker:
         backend = "keras"
         process = type("Process", (), {"poll": staticmethod(lambda: None)})
@@ -111,13 +87,42 @@ def test_a_trial_that_fails_is_a_row_and_no_end():
                 raise self.error("keras: it broke")
 
     planned = {"name": "x", **change("norm")}
-    found = audit.trial(planned, MLP, Worker(), None, lambda: None)
-    assert found["error"] == "keras: it broke" and not found["caught"] and not audit.sound(audit.summary([found]))
+    found = audit.trial(planned, MLP, Worker(), tmp_path, lambda: None)
+    assert found["error"] == "keras: it broke" and not found["caught"]
+    assert not audit.sound(audit_result.summary([found]))
+    assert not list(tmp_path.iterdir())  # and the next tries it again
     Worker.process.poll = staticmethod(lambda: -9)
     for Worker.error in (TwinscaleError, CannotSave, Hung, HostLost, Stopped):  # the code of its end is the audit's
         with pytest.raises(Worker.error, match="with x planted: keras: it broke") as caught:
-            audit.trial(planned, MLP, Worker(), None, lambda: None)
+            audit.trial(planned, MLP, Worker(), tmp_path, lambda: None)
         assert caught.value.exit_code == Worker.error.exit_code
+
+
+def test_an_audit_that_was_cut_short_makes_no_trial_twice(tmp_path, monkeypatch):
+    class Worker:
+        backend, asked = "keras", []
+
+        def ask(self, call, **arguments):
+            self.asked.append(call)
+
+    found = {"caught": True, "placed": True, "failed": {"P2": float("inf"), "P4": 3.0}, "signal": float("inf"),
+             "found": None}
+    monkeypatch.setattr(audit, "judged", lambda *_: found)
+    planned = {"name": "x@a/b", "backend": "keras", "meaning": "one of them", **change("norm")}
+    asked, out, steps = {"verb": "audit", "only": [], "recipe": None}, tmp_path / "out", []
+    audit.begin(out, asked, overwrite=False)
+    first = audit.trial(planned, MLP, Worker(), out, lambda: steps.append(1))
+    (out / "trials" / "layer").mkdir(parents=True)
+    audit.begin(out, asked, overwrite=False)
+    assert not (out / "trials").exists() and Worker.asked == ["plant", "plant"]
+    again = audit.trial(planned, MLP, Worker(), out, lambda: steps.append(1))
+    assert audit_result.summary([again]) == audit_result.summary([first])
+    assert Worker.asked == ["plant", "plant"] and len(steps) == 2
+    for other in ({"only": ["x"]}, {"recipe": MLP.hash}):
+        with pytest.raises(BadInput, match="holds an unfinished result"):
+            audit.begin(out, asked | other, overwrite=False)
+    audit.begin(out, asked, overwrite=True)
+    assert not (out / "rows").exists()
 
 
 # ---- what a trial takes of the backend in which nothing is planted

@@ -2,6 +2,7 @@
 where, and the exit code. (end_to_end/test_columns.py trains.)"""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,12 +11,14 @@ from twinscale.benchmarks import columns
 from twinscale.benchmarks.columns_result import Columns
 from twinscale.benchmarks.compare import alone, bisect, planted
 from twinscale.benchmarks.comparison_files import ComparisonFiles
+from twinscale.benchmarks.rungs.operations import operations_rung
 from twinscale.benchmarks.sides import labelled
 from twinscale.common.errors import BadInput, Disagreement
 from twinscale.common.files.access import write_text
 from twinscale.common.recipe.schema import Recipe
 
 RECIPE = Recipe.model_validate({"name": "digits", "data": {"source": "digits"}, "model": {"family": "mlp"}})
+VERDICT = json.loads((Path(__file__).parents[1] / "examples" / "verdict.json").read_text())
 THREE = ("keras", "keras-jax", "jax")
 PAIRS = ["keras+keras-jax", "keras+jax", "keras-jax+jax"]
 CODES = {"agrees": 0, "fails": 1, "open": 3}
@@ -116,14 +119,21 @@ def test_a_column_is_trained_once_and_taken_by_its_key_into_the_other_pair(tmp_p
         {}, {"keras": (first, "keras")}, {"keras": (first, "jax"), "jax": (second, "jax")}]
 
 
-@pytest.mark.parametrize("pair", [(), ("keras", "keras-jax"), ("keras-jax", "jax")])
-def test_operations_by_themselves_are_those_of_both_sides_whatever_their_rooms_call_themselves(pair):
+@pytest.mark.parametrize(("pair", "named"), [
+    ((), {"keras": "Keras", "jax": "JAX"}),
+    (("keras", "keras-jax"), {"keras": "Keras on TensorFlow", "keras-jax": "Keras on JAX"}),
+    (("keras-jax", "jax"), {"keras-jax": "Keras on JAX", "jax": "Flax on JAX"})])
+def test_operations_by_themselves_are_those_of_both_columns_whatever_their_rooms_call_themselves(pair, named):
     seen = []
     workers = {key: SimpleNamespace(ask=lambda call, key=key, **how: seen.append(key) or [{"backend": "keras"}])
                for key in ("keras", "jax")}
     with labelled(RECIPE.model, pair):
         rows = alone(RECIPE, workers, True)
-    assert sorted(seen) == ["jax", "keras"] and [row["backend"] for row in rows] == ["keras", "jax"]
+    assert sorted(seen) == ["jax", "keras"] and {row["backend"]: row["title"] for row in rows} == named
+    row = {"dtype": "float64", "error": 1.0, "bound": 2.0, "operation": "dense", "case": "normal", "how": "XLA",
+           "bound_from": "", "stock": False, "known": None, "device": "cpu", "agrees": True}
+    checks = operations_rung([row | one for one in rows])["checks"]
+    assert [check["what"] for check in checks] == [f"{title} float64" for title in named.values()]
 
 
 @pytest.mark.parametrize("how", [{"swap": True}, {"plant": "torch:x"}])
@@ -144,7 +154,53 @@ def test_bad_input_of_the_first_pair_leaves_nothing_and_of_a_later_one_what_was_
     assert not (tmp_path / "first").exists() and (tmp_path / "later/pairs/keras+keras-jax/verdict.json").is_file()
 
 
-def test_an_unfinished_comparison_of_the_same_columns_starts_over_and_a_finished_one_stays(tmp_path, monkeypatch):
+def keeping(monkeypatch):
+    """Lets the comparisons leave verdicts that can be read back, as whoever asked for them has them."""
+    compared = columns.compared
+
+    def left(recipe, out, **options):
+        found = compared(recipe, out, **options)
+        parts = {name: options[name] for name in ("place", "meshes") if name in options}
+        asked = columns.options_of(options["plant"], options["seeds"], options["columns"], parts)
+        write_text(ComparisonFiles(out).verdict, json.dumps(VERDICT | columns.reproducible(
+            out, options["asked"], **asked) | {"recipe": VERDICT["recipe"] | {"hash": recipe.hash}}))
+        return found
+
+    monkeypatch.setattr(columns, "compared", left)
+
+
+def test_what_was_cut_short_goes_on_with_the_pair_that_it_was_at(tmp_path, monkeypatch, capfd):
+    comparisons(monkeypatch, keras_jax=KeyboardInterrupt())
+    keeping(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        columns.compared_columns(RECIPE, tmp_path, THREE, place=True, meshes=False)
+    calls = comparisons(monkeypatch)
+    found = columns.compared_columns(RECIPE, tmp_path, THREE, place=True)
+    assert [out.name for out, _ in calls] == PAIRS[1:] and found.agrees
+    assert found.pairs[0].sentence == VERDICT["sentence"]  # which was read back
+    assert calls[0][1]["taken"] == {"keras": (tmp_path / "pairs" / PAIRS[0], "keras")}
+    assert "Keras on TensorFlow and Keras on JAX have been compared already" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("change", [
+    {"seeds": 4}, {"plant": "keras:adam_epsilon"}, {"place": False}, {"overwrite": True}, "pending", "failed", "code"])
+def test_a_pair_that_is_asked_for_otherwise_or_did_not_end_is_compared_again(tmp_path, monkeypatch, change):
+    comparisons(monkeypatch, keras_jax=KeyboardInterrupt())
+    keeping(monkeypatch)
+    asked = {"place": True, "seeds": None, "plant": None}
+    with pytest.raises(KeyboardInterrupt):
+        columns.compared_columns(RECIPE, tmp_path, THREE, **asked)
+    file = ComparisonFiles(tmp_path / "pairs" / PAIRS[0]).verdict
+    verdict = json.loads(file.read_text())
+    file.write_text(json.dumps(verdict | {
+        "pending": {"pending": True}, "failed": {"failed": {"placing": "no"}},
+        "code": {"made": verdict["made"] | {"version": "0.0.1"}}}.get(str(change), {})))
+    calls = comparisons(monkeypatch)
+    columns.compared_columns(RECIPE, tmp_path, THREE, **asked | (change if isinstance(change, dict) else {}))
+    assert [out.name for out, _ in calls] == PAIRS and all(options["overwrite"] for _, options in calls)
+
+
+def test_a_pair_without_a_verdict_starts_over_and_a_finished_one_stays(tmp_path, monkeypatch):
     comparisons(monkeypatch, keras_jax=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         columns.compared_columns(RECIPE, tmp_path, THREE)

@@ -10,6 +10,7 @@ import pytest
 from tests.pair_of_nobody import foreign
 from twinscale.benchmarks import compare as comparison
 from twinscale.benchmarks import compare_collect
+from twinscale.benchmarks.sides import LABELS
 from twinscale.common.errors import BadInput, TwinscaleError
 from twinscale.common.recipe.schema import Recipe
 
@@ -186,6 +187,19 @@ def test_a_ring_goes_around_meshes_alone(tmp_path, trained):
     trained.setattr(comparison, "check_meshes", lambda recipe, *of: seen.update(mesh=recipe.jax.attention))
     comparison.compare(RECIPE.with_values(jax={"attention": "ring"}), tmp_path / "out", meshes=True)
     assert seen == {"one": "auto", "mesh": "ring"}
+
+
+def test_meshes_are_taken_from_where_runs_are_and_all_that_is_written_names_the_columns(tmp_path, trained):
+    named, asked, taken = [], [], {"keras": (tmp_path / "other", "jax")}
+    record = comparison.record
+    trained.setattr(comparison, "take_all", lambda *of: None)
+    trained.setattr(comparison, "check_meshes", lambda recipe, *of: asked.append((of, [*LABELS.values()])) or {}["x"])
+    trained.setattr(comparison, "record", lambda *of: named.append([*LABELS.values()]) or record(*of))
+    comparison.compared(RECIPE, tmp_path / "out", meshes=True, columns=("keras-jax", "jax"), taken=taken)
+    titles = ["Keras on JAX", "Flax on JAX"]
+    assert asked == [((tmp_path / "out", [], ("keras-jax", "jax"), taken), titles)]
+    assert named == [titles] * 2  # the last one too, which says where trainings would have ended early
+    assert [*LABELS.values()] == ["Keras", "JAX"]
 
 
 @pytest.mark.parametrize("part", PARTS)

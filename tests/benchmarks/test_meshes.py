@@ -1,14 +1,17 @@
 """One device against meshes: which are trained, what their runs are held to, and what a report says of them."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 
 from twinscale.benchmarks import compare, meshes
-from twinscale.benchmarks.meshes import judge, mesh_sentence, prepared, run_path, weights_apart
+from twinscale.benchmarks.meshes import judge, judge_side, mesh_sentence, prepared, run_path, weights_apart
 from twinscale.benchmarks.meshes_fit import MESHES, Mesh, on_mesh
 from twinscale.benchmarks.report.page import write_report
+from twinscale.benchmarks.rungs.ladder import check
+from twinscale.benchmarks.sides import labelled
 from twinscale.common.files.access import write_json, write_text
 from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.recipe.file import load
@@ -81,7 +84,7 @@ def trained(tmp_path, monkeypatch):
         for name in ("step_1", "final"):
             save_tensors(path / "trace" / f"{name}.safetensors",
                          {key: rounded(x).astype(np.float32) for key, x in exact.items()})
-    return recipe, tmp_path, lambda **missing: judge(recipe, tmp_path, {"jax": missing})
+    return recipe, tmp_path, lambda **missing: judge(recipe, {"jax": judge_side(recipe, tmp_path, "jax", missing)})
 
 
 def failed(found):
@@ -136,9 +139,9 @@ def test_what_is_wrong_with_one_mesh_is_said_of_it_alone(trained, mesh, change, 
     change(run_path(out, "jax", mesh))
     rung, found = judged()
     assert not rung["agrees"] and failed(found) == [mesh.name]
-    assert said in rung["where"] and f"jax, {mesh.name}: " in rung["where"]
+    assert said in rung["where"] and f"JAX, {mesh.name}: " in rung["where"]
     sentence = mesh_sentence(rung, found)
-    assert sentence.startswith(f"1 of 3 meshes do not train as one device does (jax on {mesh.name})")
+    assert sentence.startswith(f"1 of 3 meshes do not train as one device does (JAX on {mesh.name})")
 
 
 def test_hosts_that_were_not_asked_are_not_held_to_their_answer(trained):
@@ -178,6 +181,55 @@ def test_a_verdict_takes_p6_in_its_place(trained):
     compare.add_meshes(verdict, *judged())
     assert not verdict["agrees"] and [rung["name"] for rung in verdict["rungs"]] == ["P5", "P6", "P7"]
     assert "P0 to P5 hold. 1 of 3 meshes do not" in verdict["sentence"]
+
+
+# ---- what another comparison has trained
+
+
+def counted(monkeypatch):
+    """[module] of what is asked to train meshes from now on, in turn: it trains none, but leaves runs, and a check
+    whose figure is not finite."""
+    trained = []
+
+    def train_all(recipe, out, sides, planted):
+        trained.extend(sides.values())
+        for key in sides:
+            for name in ("one-device", "data-2"):
+                write_text(out / f"{key}-{name}" / "metrics.jsonl", sides[key])
+        return {key: {} for key in sides}
+
+    def judge_side(recipe, out, key, missing):
+        rows = [{"backend": key, "mesh": "data 2", "hosts": 1, "devices": 2, "accumulate": 1, "agrees": False,
+                 "run": f"{key}-data-2", "weights_apart": 0.0}]
+        what = f"{meshes.LABELS[key]}, data 2: float32 loss"
+        return meshes.MeshSide(rows=rows, checks=[check(what, math.inf, 1.0, "step 1", "twin")])
+
+    monkeypatch.setattr(meshes, "train_all", train_all)
+    monkeypatch.setattr(meshes, "judge_side", judge_side)
+    monkeypatch.setattr(meshes, "row_weights", lambda recipe: np.ones((6, 32)))
+    return trained
+
+
+def test_the_meshes_of_a_column_are_trained_once_for_both_of_its_pairs(tmp_path, monkeypatch):
+    """As `benchmarks/columns.py` takes them: the third pair trains nothing at all."""
+    trained = counted(monkeypatch)
+    first, second, third = (tmp_path / name for name in ("keras+keras-jax", "keras+jax", "keras-jax+jax"))
+    pairs = [(first, ("keras", "keras-jax"), {}), (second, ("keras", "jax"), {"keras": (first, "keras")}),
+             (third, ("keras-jax", "jax"), {"keras": (first, "jax"), "jax": (second, "jax")})]
+    for out, pair, taken in pairs:
+        with labelled(described().model, pair):
+            rung, found = meshes.check_meshes(described(), out, (), pair, taken)
+    assert trained == [f"twinscale.{room}" for room in ("tfscale", "kerasjax", "jaxscale")]
+    assert [(row["backend"], row["run"]) for row in found["rows"]] == [("keras", "keras-data-2"), ("jax", "jax-data-2")]
+    assert (third / "meshes" / "keras-data-2" / "metrics.jsonl").read_text() == "twinscale.kerasjax"
+    assert [check["what"].split(",")[0] for check in rung["checks"]] == ["Keras on JAX", "Flax on JAX"]
+    assert not rung["agrees"] and rung["worst"] == math.inf  # which the file has as null
+
+
+def test_meshes_that_another_comparison_has_not_judged_are_trained(tmp_path, monkeypatch):
+    trained = counted(monkeypatch)
+    meshes.check_meshes(described(), tmp_path / "out", taken={"keras": (tmp_path / "failed", "jax")})
+    assert trained == ["twinscale.tfscale", "twinscale.jaxscale"]
 
 
 # ---- several hosts

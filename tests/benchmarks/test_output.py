@@ -33,9 +33,10 @@ FOLDERS = {  # of verbs that mark a directory: its layout, folders in it, and wh
                  "runs/jax-1-prune/.lock", "tensors/contract-jax.json", "tensors/1-prune-start.safetensors",
                  "outcome/jax-seed-4/run.json", "meshes/jax-data-2.toml", "meshes/jax-data-2/run.json",
                  "swap/jax-float32.safetensors", "left/keras-dense.safetensors", "files/jax-dense-float-1.tflite")),
-    "audit": (audit.KIND, ("corpus", "trials", "trials/layer", "trials/layer/runs", "compiled"),
+    "audit": (audit.KIND, ("corpus", "trials", "trials/layer", "trials/layer/runs", "compiled", "rows"),
               ("audit.json", "audit.html", "corpus/03.txt", "trials/layer/runs/jax-float64/run.json",
-               "trials/keras-adam_epsilon/tensors/taps-jax-float64-0.safetensors", "compiled/jit_step-1f-cache")),
+               "trials/keras-adam_epsilon/tensors/taps-jax-float64-0.safetensors", "compiled/jit_step-1f-cache",
+               "rows/keras-adam_epsilon.json")),
     "compare-runs": (runs.KIND, (), ("verdict.json", "report.html", "report.md"))}
 
 

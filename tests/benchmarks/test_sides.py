@@ -4,7 +4,7 @@ import pytest
 
 from twinscale.benchmarks.compare_judge import sentence
 from twinscale.benchmarks.compare_record import between, differences
-from twinscale.benchmarks.rungs import ladder, outcome
+from twinscale.benchmarks.rungs import ladder, operations, outcome, own_optimizers
 from twinscale.benchmarks.sides import (
     LABELS,
     framework_of,
@@ -73,6 +73,28 @@ def test_words_name_the_sides_of_the_comparison_that_is_made_and_no_other_framew
     assert said[2].startswith("loss: a - b = ") and said[3:] == ["b-twin", "both"]
     assert LABELS == {"keras": "Keras", "jax": "JAX"} and spoken("jax-twin") == "jax-twin"
     assert sentence(rungs, "float32", {}).startswith("Keras and JAX do not agree")
+
+
+@pytest.mark.parametrize(("pair", "one", "other"), [
+    (("keras", "keras-jax"), "Keras on TensorFlow", "Keras on JAX"), ((), "Keras", "JAX"),
+    (("keras-jax", "jax"), "Keras on JAX", "Flax on JAX"), (("keras", "jax"), "Keras on TensorFlow", "Flax on JAX")])
+def test_checks_name_columns_by_their_titles_and_lines_of_progress_by_their_ids(pair, one, other):
+    """A side's key is no name: of Keras on JAX it may be "keras" or "jax"."""
+    row = {"place": "head", "operation": "dense", "way": "forward", "tensor": "forward/head", "error": 0.1,
+           "bound": 1.0, "beside": None, "rare": None}
+    places = {key: {"generic": {"own": [row], "float64": []}} for key in ("keras", "jax")}
+    runs = {run: {"gradients/kernel": [1.0]} for run in ("keras", "keras-twin", "jax", "jax-twin")}
+    with labelled(given("mlp-digits").model, pair):
+        said = [check["what"] for check in operations.operations_rung([], places, "float32")["checks"]]
+        twins = [ladder.twin_check(key, runs, set())["what"] for key in ("keras", "jax")]
+        left = own_optimizers.said({"keras": {"v"}, "jax": {"m"}})
+        progress = [spoken(run) for run in ("keras-twin", "jax")]
+        named = who(None)
+    assert said == [f"float32, {one}", f"float32, {other}"]
+    assert twins == [f"float64, {one} against its twin", f"float64, {other} against its twin"]
+    assert f"{one}'{'' if one == 'Keras' else 's'} v and {other}'s m" in left
+    assert progress == [f"{(pair or ('keras', 'jax'))[0]}-twin", (pair or ("keras", "jax"))[1]]
+    assert named == (f"a is {one}, b {other}" if pair else "a is the Keras model, b its port")
 
 
 def test_names_are_put_back_where_a_comparison_fails(recipe_of):

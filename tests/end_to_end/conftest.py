@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from twinscale.benchmarks.workers import each, open_workers
 from twinscale.common.data import open_dataset, training_batches
 from twinscale.common.families.encoder import Encoder, rows_of
+from twinscale.common.files.tensors import load_tensors
 from twinscale.common.recipe.schema import Recipe
 
 ROOMS = ("tfscale", "jaxscale")
@@ -191,3 +193,25 @@ def first_step(open_room):
         return known[asked]
 
     return compute
+
+
+@pytest.fixture(scope="module")
+def workers(request):
+    """The processes of the rooms that a module names in ROOMS, {backend: module}, compiling as little as can be."""
+    with open_workers(rooms=request.module.ROOMS) as opened:
+        each(opened, lambda worker: worker.ask("hasten"))
+        yield opened
+
+
+@pytest.fixture
+def left(workers, tmp_path):
+    """left(recipe): {backend: what its first step leaves}; of some backends, by another call, with what it takes."""
+    def of(recipe, *backends, call="first_step", **asked):
+        def one(worker):
+            path = tmp_path / f"{worker.backend}.safetensors"
+            worker.ask(call, recipe, path=path, **asked)
+            return load_tensors(path)
+
+        return each({name: workers[name] for name in backends or workers}, one)
+
+    return of

@@ -19,9 +19,12 @@ from twinscale.benchmarks import audit
 from twinscale.common.data import batches, open_dataset
 from twinscale.common.errors import BadInput
 from twinscale.common.families.parameters import initial_values, is_trained, parameters
+from twinscale.common.files.tensors import load_tensors, save_tensors
+from twinscale.common.recipe import file
 from twinscale.common.recipe.schema import master_dtype
+from twinscale.common.training.session import open_session
 from twinscale.jaxscale.program_dtypes import first_lower
-from twinscale.kerasjax import framework  # noqa: F401  # which gives what the runtime has
+from twinscale.kerasjax.room import ROOM  # whose framework gives what the runtime has
 from twinscale.tfscale import batch_loss, bits, programs
 from twinscale.tfscale.models import build, canonical_variables
 from twinscale.tfscale.models.layers import layers as own_layers
@@ -158,7 +161,8 @@ GIVEN = [(2, 6, 6, 4), (2, 6, 4), (2, 4), (2, 4, 4, 4, 3)]
 
 
 def leaking(folder):
-    """{class of a stock layer: [where it first has less than float64, and where as a user's program]}."""
+    """{class of a stock layer: [where it first has less than float64, where as a user's program, and where that is
+    kept]}."""
     warnings.simplefilter("ignore")
     found = {}
     for name, kind in vars(keras.layers).items():
@@ -176,7 +180,7 @@ def leaking(folder):
                 held = programs.open_program(kind(*TAKEN.get(name, ())), tuple(given), precision="float64")
             except Exception:  # it takes other inputs or arguments
                 continue
-            found[name] = [first_lower(traced, "float64"), held.lower]
+            found[name] = [first_lower(traced, "float64"), held.lower, held.kept]
             break
     return found
 
@@ -196,6 +200,33 @@ def pair(folder):
                             "lower": program.lower, "dropouts": program.dropouts(ids, 2),
                             "start": {path: np.asarray(x).tolist() for path, x in program.start.items()}}
     return found
+
+
+def kept(folder):
+    """{precision: where a user's model keeps it}."""
+    x = keras.Input((6, 4))
+    y = keras.layers.LayerNormalization(name="norm")(keras.layers.Dense(4, name="plain")(x))
+    y = keras.layers.MultiHeadAttention(2, 2, name="attention", flash_attention=False)(y, y)
+    y = keras.layers.GlobalAveragePooling1D(name="pool")(keras.layers.Dense(4, "tanh", name="dense")(y))
+    given = np.ones((2, 6, 4), np.float32)
+    return {precision: programs.open_program(keras.Model(x, keras.layers.Dense(1, name="head")(y)), given,
+                                             precision=precision).kept for precision in ("float64", "float32")}
+
+
+def handed(folder):
+    """Takes up the states of Keras on TensorFlow that a folder holds, NAME.safetensors beside NAME.toml, and leaves as
+    NAME-taken what it began with and as NAME-moved what it has after a step."""
+    for path in folder.glob("*.toml"):
+        recipe = file.given(path)
+        with ROOM.numerics(recipe):
+            session = open_session(ROOM, recipe)
+            state = ROOM.with_tensors(recipe, session.state, session.devices, load_tensors(
+                path.with_suffix(".safetensors")), 1)
+            save_tensors(folder / f"{path.stem}-taken.safetensors", ROOM.state_tensors(state))
+            _, batch, _ = next(iter(batches.training_batches(session.dataset, recipe, 1, 2)))
+            state, _ = ROOM.make_step(recipe, state, session.devices)(state, 1, batch)
+            save_tensors(folder / f"{path.stem}-moved.safetensors", ROOM.state_tensors(state))
+    return {"tensorflow": "tensorflow" in sys.modules}
 
 
 def refused(folder):

@@ -2,6 +2,7 @@
 rung; and two of them, where an error is planted in the one program."""
 
 import json
+import re
 
 import pytest
 
@@ -31,6 +32,17 @@ def test_three_columns_agree_within_rounding_and_each_pair_has_its_own_verdict(t
         assert verdict["sides"] == dict(zip(("keras", "jax"), (found["columns"][name] for name in pair["columns"]),
                                             strict=True))
         assert (out / pair["directory"] / "report.html").is_file()
+
+
+def test_all_that_a_verdict_says_of_a_pair_names_columns_and_no_side_by_its_key(three):
+    out, _ = three
+    for pair in PAIRS:
+        verdict = json.loads((out / "pairs" / pair / "verdict.json").read_text())
+        said = [verdict["sentence"], *verdict["limits"], *(one[key] for rung in verdict["rungs"] for key in (
+            "where", "bound_from") for one in (rung, *rung["checks"])), *(
+            check["what"] for rung in verdict["rungs"] for check in rung["checks"])]
+        assert not [text for text in said if re.search(r"\b(keras|jax)\b", text)]
+        assert all(any(title in text for text in said) for title in verdict["sides"].values())
 
 
 def test_runs_of_keras_on_jax_are_of_that_backend_and_of_the_key_of_their_side(three):

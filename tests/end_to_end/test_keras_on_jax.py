@@ -7,8 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from twinscale.benchmarks.workers import each, open_workers
-from twinscale.common.files.tensors import difference, load_tensors
+from twinscale.common.files.tensors import difference
 from twinscale.common.numbers.formats import EPS, walk
 
 ROOMS = {"keras-jax": "twinscale.kerasjax", "jax": "twinscale.jaxscale"}
@@ -16,42 +15,6 @@ DECODER = {"layers": 2, "width": 16, "heads": 4, "kv_heads": 2, "dropout": 0.25,
            "activation": "swiglu", "tied": False}
 KINDS = [("decoder", DECODER), ("decoder", {"dropout": 0.1, "tied": True}), ("convnet", {}), ("encoder", {}),
          ("mlp", {"dropout": 0.1}), ("vit", {}), ("resnet", {})]
-
-
-@pytest.fixture(scope="module")
-def workers():
-    """Both programs' processes, compiling as little as can be."""
-    with open_workers(rooms=ROOMS) as opened:
-        each(opened, lambda worker: worker.ask("hasten"))
-        yield opened
-
-
-@pytest.fixture
-def steps_of(workers, tmp_path):
-    """{backend: what first steps of a recipe leave}."""
-    def compute(recipe, backends=tuple(ROOMS), **asked):
-        def one(worker):
-            path = tmp_path / f"{worker.backend}.safetensors"
-            worker.ask("first_step", recipe, path=path, **asked)
-            return load_tensors(path)
-
-        return each({name: workers[name] for name in backends}, one)
-
-    return compute
-
-
-@pytest.fixture
-def updates_of(workers, tmp_path):
-    """{backend: states after three updates by given gradients}."""
-    def compute(recipe, backends=tuple(ROOMS)):
-        def one(worker):
-            path = tmp_path / f"{worker.backend}-updates.safetensors"
-            worker.ask("optimizer_steps", recipe, path=path, updates=3)
-            return load_tensors(path)
-
-        return each({name: workers[name] for name in backends}, one)
-
-    return compute
 
 
 def agree(a, b, far):
@@ -66,25 +29,25 @@ def agree(a, b, far):
 
 @pytest.mark.parametrize("family, model", [
     KINDS[0], *(pytest.param(*kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
-def test_a_first_step_is_flax_s(steps_of, recipe_of, family, model):
+def test_a_first_step_is_flax_s(left, recipe_of, family, model):
     """Logits, loss and gradients, where the program has no leak: a sum over 128 positions in another order at most."""
-    found = steps_of(recipe_of(family, model=model))
+    found = left(recipe_of(family, model=model))
     agree(found["keras-jax"], found["jax"], 16 * walk(128) * EPS["float64"])
 
 
 @pytest.mark.parametrize("how", [{"jax": {"scan": True, "remat": "full"}}, {"jax": {"remat": "dots", "loss_chunks": 4}},
                                  {"train": {"accumulate": 2}}])
-def test_how_blocks_run_changes_no_number(steps_of, recipe_of, how):
+def test_how_blocks_run_changes_no_number(left, recipe_of, how):
     """Under a scan dropout draws at the places of each block, and weights are those of each."""
-    plain = steps_of(recipe_of("decoder", model=DECODER), ["keras-jax"])["keras-jax"]
-    found = steps_of(recipe_of("decoder", model=DECODER, **how), ["keras-jax"])["keras-jax"]
+    plain = left(recipe_of("decoder", model=DECODER), "keras-jax")["keras-jax"]
+    found = left(recipe_of("decoder", model=DECODER, **how), "keras-jax")["keras-jax"]
     agree(found, plain, 16 * walk(128) * EPS["float64"])
 
 
-def test_adapters_of_blocks_under_a_scan_drop_rows_each_by_its_own_place(steps_of, recipe_of):
+def test_adapters_of_blocks_under_a_scan_drop_rows_each_by_its_own_place(left, recipe_of):
     """They keep their own names, of which dropout draws, beside kernels that are stacked."""
     adapted = {"adapt": {"kind": "lora", "rank": 2, "dropout": 0.5, "targets": ["*attention.query.kernel"]}}
-    found = steps_of(recipe_of("decoder", model=DECODER, jax={"scan": True}, **adapted))
+    found = left(recipe_of("decoder", model=DECODER, jax={"scan": True}, **adapted))
     agree(found["keras-jax"], found["jax"], 16 * walk(128) * EPS["float64"])
 
 
@@ -93,20 +56,20 @@ OPTIMIZERS = [{"name": "adamw"}, {"name": "sgd", "momentum": 0.9, "nesterov": Tr
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: optimizer["name"])
 @pytest.mark.parametrize("scan", [False, True])
-def test_updates_are_those_of_optax(updates_of, recipe_of, optimizer, scan):
+def test_updates_are_those_of_optax(left, recipe_of, optimizer, scan):
     """And LAMB takes each block's ratio by itself, of blocks that are stacked too."""
     recipe = recipe_of("decoder", model=DECODER, optimizer={"ema": 0.9, "weight_decay": 0.1, **optimizer},
                        jax={"scan": scan})
-    found = updates_of(recipe)
+    found = left(recipe, call="optimizer_steps", updates=3)
     agree(found["keras-jax"], found["jax"], 64 * EPS["float64"])
 
 
-def test_a_fault_of_the_program_is_in_this_column_too(workers, steps_of, recipe_of):
+def test_a_fault_of_the_program_is_in_this_column_too(workers, left, recipe_of):
     recipe = recipe_of("decoder", model={"norm": "layer"})
-    healthy = steps_of(recipe)
+    healthy = left(recipe)
     workers["keras-jax"].ask("plant", change="norm_epsilon")
     try:
-        found = steps_of(recipe, ["keras-jax"])["keras-jax"]
+        found = left(recipe, "keras-jax")["keras-jax"]
     finally:
         workers["keras-jax"].ask("plant", change=None)
     assert difference(found["loss"], healthy["jax"]["loss"]) > 1e3 * difference(*(x["loss"] for x in healthy.values()))

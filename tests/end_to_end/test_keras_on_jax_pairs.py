@@ -1,9 +1,10 @@
 """A user's own Keras program on JAX beside its port: matched, stepped and refused there, as Flax' is."""
 
+import numpy as np
 import pytest
 
-from twinscale.benchmarks.workers import each, open_workers
 from twinscale.common.errors import BadInput
+from twinscale.common.files.run_files import RunFiles
 from twinscale.common.files.tensors import load_tensors
 from twinscale.common.recipe.file import given
 
@@ -59,6 +60,16 @@ class Port(linen.Module):
 def build():
     return Port()
 """
+OPTIMIZERS = """
+import keras
+import optax
+
+def adafactor():
+    return keras.optimizers.Adafactor(1e-3, epsilon_1=1e-16)  # of 1e-30 squares underflow
+
+def factored():
+    return optax.adafactor(1e-3, min_dim_size_to_factor=4)
+"""
 RECIPE = """name = "on-jax"
 [data]
 source = "digits"
@@ -77,42 +88,25 @@ steps = 3
 
 
 @pytest.fixture(scope="module")
-def workers():
-    """Both programs' processes, compiling as little as can be."""
-    with open_workers(rooms=ROOMS) as opened:
-        each(opened, lambda worker: worker.ask("hasten"))
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def folder(workers, tmp_path_factory):
     """The folder of a pair that was matched, its Keras side on JAX."""
     found = tmp_path_factory.mktemp("pair")
-    for name, text in (("mine.py", KERAS), ("theirs.py", FLAX), ("pair.toml", RECIPE)):
+    for name, text in (("mine.py", KERAS), ("theirs.py", FLAX), ("pair.toml", RECIPE),
+                       ("optimizers.py", OPTIMIZERS)):
         (found / name).write_text(text)
     recipe = given(found / "pair.toml", ["train.precision=float32"])
-    left = {"first": found / "match.safetensors", "outputs": found / "outputs.safetensors"}
-    workers["keras-jax"].ask("leave_program", recipe, **left)
-    said = workers["jax"].ask("match_program", recipe, **left, out=found / "match.toml")
+    first = {"first": found / "match.safetensors", "outputs": found / "outputs.safetensors"}
+    workers["keras-jax"].ask("leave_program", recipe, **first)
+    said = workers["jax"].ask("match_program", recipe, **first, out=found / "match.toml")
     assert said["agrees"] and said["difference"] < 1e-5
     return found
 
 
-def left_by(workers, recipe, folder, call, **asked):
-    """{backend: the tensors that a call leaves}."""
-    def one(worker):
-        path = folder / f"{worker.backend}.safetensors"
-        worker.ask(call, recipe, path=path, **asked)
-        return load_tensors(path)
-
-    return each(workers, one)
-
-
 # Chains of about ten contractions of at most 144 terms, and a division by deviations of a tenth.
 @pytest.mark.parametrize("precision, far", [("float64", 1e-12), ("float32", 1e-3), ("bfloat16", 0.2)])
-def test_a_first_step_is_its_ports_batch_norm_attention_and_dropout_too(workers, folder, precision, far):
+def test_a_first_step_is_its_ports_batch_norm_attention_and_dropout_too(left, folder, precision, far):
     recipe = given(folder / "pair.toml", [f"train.precision={precision}"])
-    found = left_by(workers, recipe, folder, "first_step")
+    found = left(recipe)
     ours, theirs = found["keras-jax"], found["jax"]
     assert ours.keys() == theirs.keys() and len(ours) > 12
     largest = max(float(abs(x).max()) for name, x in theirs.items() if name.startswith("gradients/"))
@@ -130,3 +124,66 @@ def test_what_it_cannot_be_is_said_in_one_line(workers, folder, program, said):
     with pytest.raises(BadInput, match=said) as error:
         workers["keras-jax"].ask("first_step", recipe, path=folder / "none.safetensors")
     assert "\n" not in str(error.value)
+
+
+def test_what_is_planted_inside_is_where_it_was_planted_and_gone_afterwards(workers, left, folder):
+    """Of the program what Keras has of it, of the step what JAX has."""
+    recipe, worker = given(folder / "pair.toml", ["train.precision=float64"]), workers["keras-jax"]
+
+    def found(change=None):
+        worker.ask("plant", change=change)
+        return left(recipe, "keras-jax")["keras-jax"]
+
+    healthy = found()
+    scaled, lost, swapped = map(found, ("scaled_output@logits", "lost_gradient@logits.kernel",
+                                        "swapped_tensors@last/gamma&last/beta"))
+    np.testing.assert_allclose(scaled["logits"], 1.01 * healthy["logits"], rtol=1e-12)
+    assert healthy["gradients/logits.kernel"].any() and not lost.pop("gradients/logits.kernel").any()
+    assert all(np.array_equal(x, healthy[name]) for name, x in lost.items())
+    assert not np.allclose(swapped["logits"], healthy["logits"])
+    assert sight(worker, recipe, folder) != sight(worker, recipe, folder, "swapped_tensors@last/gamma&last/beta")
+    assert all(np.array_equal(x, healthy[name]) for name, x in found().items())
+
+
+def sight(worker, recipe, folder, change=None):
+    """What a program is seen to make of its inputs, as bytes."""
+    worker.ask("plant", change=change)
+    worker.ask("leave_sight", recipe, path=str(folder / "sight"), training=False)
+    worker.ask("plant", change=None)
+    return (folder / "sight").read_bytes()
+
+
+SHARED = ['model.shard={"logits.kernel"=["fsdp", "tensor"], "logits.bias"=["tensor"]}', "devices.fsdp=2",
+          "devices.tensor=2"]
+
+
+@pytest.fixture
+def own(folder):
+    """own(*overrides): the pair's recipe with an optimizer of the user's that keeps factors of its weights."""
+    def make(*overrides):
+        return given(folder / "pair.toml", [f"optimizer.keras={folder}/optimizers.py:adafactor", *overrides,
+                                            f"optimizer.jax={folder}/optimizers.py:factored",
+                                            "train.precision=float64"])
+
+    return make
+
+
+def test_their_rules_share_tensors_and_what_their_optimizer_keeps_of_them_on_a_mesh(left, own):
+    """A factor has fewer dimensions than its weight, of which the rules are. Four devices add up in another order."""
+    one, four = (left(own(*more), call="optimizer_steps", updates=2) for more in ([], SHARED))
+    for backend, wanted in one.items():
+        assert wanted.keys() == four[backend].keys()
+        for name, x in wanted.items():
+            assert abs(np.float64(four[backend][name]) - x).max() <= 1e-13 * abs(x).max(), (backend, name)
+    assert one["keras-jax"]["0/keras.rest/r.logits.kernel"].shape == (24,)
+
+
+def test_a_training_on_a_mesh_that_was_stopped_goes_on_bit_for_bit_with_their_optimizer(workers, own, tmp_path):
+    recipe = own(*SHARED)
+    for run, stops in {"whole": [None], "stopped": [2, None]}.items():
+        for stop in stops:
+            probe = {"trace": "full", "evaluated": False, "stop": stop, "resumable": stop is not None}
+            workers["keras-jax"].ask("run_training", recipe, run_dir=tmp_path / run, probe=probe, progress=False)
+    whole, stopped = (load_tensors(RunFiles(tmp_path / run).final) for run in ("whole", "stopped"))
+    assert whole.keys() == stopped.keys() and any(name.startswith("keras.rest/c.") for name in whole)
+    assert all(whole[name].tobytes() == x.tobytes() for name, x in stopped.items())

@@ -46,10 +46,15 @@ def test_which_stock_layers_leak_is_measured_and_none_does_in_a_users_program(tm
     """By their jaxprs; it fails when Keras mends one, and then `tfscale/models/layers_wide.py` can go."""
     found = answer("leaking", tmp_path)
     assert len(found) > 40
-    leaking = {name for name, (lower, _) in found.items() if lower}
+    leaking = {name for name, (lower, *_) in found.items() if lower}
     aliases = {"GlobalAvgPool1D", "GlobalAvgPool2D", "GlobalAvgPool3D", "GroupQueryAttention"}
     assert leaking - aliases == LEAKING
-    assert not {name: lower for name, (_, lower) in found.items() if lower}
+    assert not {name: lower for name, (_, lower, _) in found.items() if lower}
+    assert {name for name, (*_, kept) in found.items() if kept} == leaking
+
+
+def test_where_float64_is_kept_for_a_users_layers_is_named(tmp_path):
+    assert answer("kept", tmp_path) == {"float64": ["norm", "attention", "dense", "pool"], "float32": []}
 
 
 @pytest.mark.slow  # 20 s

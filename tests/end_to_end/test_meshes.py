@@ -6,7 +6,7 @@ from unittest.mock import patch
 import pytest
 
 from twinscale.benchmarks import meshes
-from twinscale.benchmarks.meshes import judge, prepared, train_devices
+from twinscale.benchmarks.meshes import judge, judge_side, prepared, train_devices
 from twinscale.benchmarks.meshes_fit import MESHES, Mesh
 from twinscale.common.training import session
 from twinscale.common.training.loop import Probe, run_training
@@ -38,7 +38,8 @@ def trained(recipe_of, room_of, tmp_path, monkeypatch):
     session.SESSIONS.clear()
     jax.config.update("jax_disable_most_optimizations", True)
     here = prepared(recipe, tmp_path, virtual=0)
-    yield lambda: judge(here, tmp_path, {"jax": train_devices(here, Here(room_of("jaxscale")), tmp_path)})
+    yield lambda: judge(here, {"jax": judge_side(here, tmp_path, "jax", train_devices(
+        here, Here(room_of("jaxscale")), tmp_path))})
     jax.config.update("jax_disable_most_optimizations", False)
     session.SESSIONS.clear()
 

@@ -32,11 +32,11 @@ def told(tmp_path):
     return run
 
 
-@pytest.fixture
-def recipe(recipe_of, tmp_path):
+@pytest.fixture(params=["float32", "bfloat16"])
+def recipe(request, recipe_of, tmp_path):
     made = recipe_of("mlp", optimizer={"name": "adamw", "ema": 0.9, "weight_decay": 0.1}, model={"dropout": 0.25},
                      schedule={"kind": "cosine", "warmup": 3},
-                     train={"steps": 12, "global_batch": 16, "log_every": 1, "precision": "float32"})
+                     train={"steps": 12, "global_batch": 16, "log_every": 1, "precision": request.param})
     (tmp_path / "r.toml").write_text(dumps(made))
     return made
 
@@ -120,6 +120,7 @@ print("code", code, "tensorflow" in sys.modules)
 """
 
 
+@pytest.mark.parametrize("recipe", ["float32"], indirect=True)
 def test_keras_on_jax_trains_where_there_is_no_tensorflow(recipe, tmp_path):
     """As on a TPU7x, for which there is none."""
     done = subprocess.run([sys.executable, "-c", WITHOUT, "train", "r.toml", *KERAS_ON_JAX, "--run", "run"],

@@ -10,8 +10,10 @@ from functools import lru_cache, partial
 import keras
 from keras.src.backend.common import global_state
 
+from twinscale.common.backends import BACKENDS
 from twinscale.common.errors import BadInput
 from twinscale.common.families.pair import side_in
+from twinscale.common.files.output import tell
 from twinscale.common.pairs.draws import draws_of
 from twinscale.common.pairs.first import canonical_names, first_tensors
 from twinscale.common.pairs.sides import (
@@ -76,6 +78,9 @@ def opened(m, specs, precision, classes):
         except NotHere as error:
             raise NotHere(f"model.{side}: {error}") from None
     check_program(m, side, program, batch, classes)
+    if program.kept:
+        tell(BACKENDS["keras-jax"].title, "float64 is kept where Keras' JAX runtime computes in float32 by "
+             f"itself: {', '.join(program.kept)}")
     return program
 
 

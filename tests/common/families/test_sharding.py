@@ -17,6 +17,11 @@ def test_the_first_rule_that_knows_a_name_says_how_it_lies_and_else_fsdp_takes_t
     assert axes_of(RULES, "head.kernel", (12, 10), 7) == ("", "") and axes_of(RULES, "scale", (), 2) == ()
 
 
+def test_a_factor_that_an_optimizer_keeps_of_a_tensor_lies_as_one_that_no_rule_knows():
+    assert axes_of(RULES, "block_0.query.kernel", (8,), 2) == ("fsdp",)
+    assert axes_of(RULES, "block_0.query.kernel", (1,), 2) == ("",)
+
+
 def test_rules_that_fit_are_silent_on_any_mesh_that_divides():
     for sizes in ({}, {"fsdp": 1, "tensor": 1}, {"fsdp": 4, "tensor": 3}):
         check_rules(Sharding(RULES, SHAPES), sizes)

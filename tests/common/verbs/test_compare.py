@@ -45,3 +45,13 @@ def test_columns_that_are_none_are_refused_in_a_line_before_anything_is_there(wo
     _, (line,) = lines()
     assert not calls and not (work / "o").exists()
     assert line.startswith(f"twinscale: --columns {text}: ") and said in line and "keras, keras-jax, jax" in line
+
+
+def test_where_three_columns_part_the_pair_to_look_into_is_named_and_where_it_was_placed_the_report(work, room, lines):
+    room("benchmarks.columns", 1)
+    (work / "o").mkdir()
+    (work / "o" / "report.html").touch()
+    assert cli.main(["compare", "r.toml", "--out", "o", "--columns", "keras,keras-jax,jax"]) == 1
+    assert lines()[1][-1] == "twinscale: next: twinscale bisect o/pairs/keras+jax"
+    assert cli.main(["compare", "r.toml", "--out", "o", "--columns", "keras,keras-jax,jax", "--place"]) == 1
+    assert "the report is " in lines()[1][-1]
