@@ -387,6 +387,6 @@ def test_halves_of_heads_change_places_in_the_dtype_that_comes_in(name):
         from twinscale.jaxscale.models.layers import rotary
 
         lowered = jax.jit(lambda x: rotary(x, positions, 8, 1e4)).lower(jax.ShapeDtypeStruct(shape, "bfloat16"))
-        parts = [line for line in lowered.as_text().splitlines() if "stablehlo.concatenate" in line and "x4x16x" in line]
+        parts = [line for line in lowered.as_text().splitlines() if "concatenate" in line and "x4x16x" in line]
         found = {"bfloat16" if line.endswith("xbf16>") else line for line in parts}
     assert found == {"bfloat16"}
