@@ -57,8 +57,12 @@ def test_jax_computes_in_pieces_what_it_computes_whole(documents):
             with tapped(None, lambda place, x: places.setdefault(place, x)):
                 return layers.causal_attention(q, k, v, segments)
 
-        mixed, back = jax.vjp(compute, q, k, v)
-        return [np.asarray(x) for x in (mixed, *back(g.reshape(mixed.shape)))]
+        @jax.jit
+        def both(q, k, v, g):
+            mixed, back = jax.vjp(compute, q, k, v)
+            return mixed, *back(g.reshape(mixed.shape))
+
+        return [np.asarray(x) for x in both(q, k, v, g)]
 
     with jax.enable_x64(True):
         whole = {}
