@@ -1,5 +1,5 @@
-"""What `test_keras_on_jax.py` asks of a process whose Keras runs on JAX: `python keras_on_jax.py QUESTION FOLDER`
-prints the answer as JSON."""
+"""What `test_keras_program.py` asks of a process whose Keras runs on JAX: `python keras_on_jax.py FOLDER
+QUESTION[:WORDS]...` prints {question: answer} as JSON; one process answers several, for it starts in seconds."""
 
 import importlib
 import inspect
@@ -57,9 +57,10 @@ def first_step(recipe):
 
 
 def families(folder):
-    """{recipe of the audit: where its step first computes in less than float64}, with our norms and with Keras'."""
-    found = {}
-    for name, recipe in audit.make_recipes(folder).items():
+    """{recipe of the audit, one of each model: where its step first computes in less than float64}, with our norms and
+    with Keras'."""
+    found, recipes = {}, reversed(audit.make_recipes(folder).items())  # the first of a model says most of its loss
+    for name, recipe in {str(recipe.model): (name, recipe) for name, recipe in recipes}.values():
         recipe = recipe.with_values(train={"precision": "float64"})
         own = patch.multiple(own_layers(keras), **{kind: getattr(keras.layers, kind) for kind in (
             "LayerNormalization", "RMSNormalization", "GlobalAveragePooling2D")})
@@ -242,4 +243,5 @@ def refused(folder):
 
 
 if __name__ == "__main__":
-    print(json.dumps(globals()[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])))
+    asked = [question.partition(":") for question in sys.argv[2:]]
+    print(json.dumps({name: globals()[name](Path(sys.argv[1]), *words.split()) for name, _, words in asked}))

@@ -52,6 +52,7 @@ def test_runs_of_keras_on_jax_are_of_that_backend_and_of_the_key_of_their_side(t
         assert info["backend"] == "keras-jax" and info["versions"]["jax"]
 
 
+@pytest.mark.slow
 def test_an_error_in_the_program_of_one_column_is_caught_and_named_by_its_title(tmp_path, capfd):
     words = ["--columns", "jax,keras-jax", "--plant", "keras:late_schedule", "--place", "--out", str(tmp_path / "out")]
     assert cli.main([*TINY, *words]) == 1

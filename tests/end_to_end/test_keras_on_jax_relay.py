@@ -98,10 +98,10 @@ def relayed(room_of, quickly, tmp_path_factory):
         recipes[case] = given(folder / f"{case}.toml")
         with quickly("tfscale"):
             save_tensors(folder / f"{case}.safetensors", moved(room, recipes[case]))
-    done = subprocess.run([sys.executable, str(Path(__file__).with_name("keras_on_jax.py")), "handed", str(folder)],
+    done = subprocess.run([sys.executable, str(Path(__file__).with_name("keras_on_jax.py")), str(folder), "handed"],
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert not json.loads(done.stdout.splitlines()[-1])["tensorflow"]
+    assert not json.loads(done.stdout.splitlines()[-1])["handed"]["tensorflow"]
     return {case: (recipe, *(load_tensors(folder / f"{case}{of}.safetensors") for of in ("", "-taken", "-moved")))
             for case, recipe in recipes.items()}
 
