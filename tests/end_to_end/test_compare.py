@@ -59,3 +59,13 @@ def test_a_directory_of_anything_else_is_never_emptied(tmp_path, capsys):
     code = cli.main(["compare", str(tmp_path / "r.toml"), "--out", str(tmp_path / "out"), "--overwrite"])
     assert code == 2 and "not empty" in capsys.readouterr().err
     assert keep.read_text() == "years of work"
+
+
+@pytest.mark.slow  # 5 minutes
+def test_a_convnet_agrees_in_float64_where_xla_rounds_what_twins_do_not_show(tmp_path):
+    """By twins alone, 8 times as far apart as they are, it would not."""
+    assert cli.main(["compare", "convnet-mnist5k", "train.steps=200", "train.precision=float64", "--out",
+                     str(tmp_path / "out")]) == 0
+    rungs = {rung["name"]: rung for rung in json.loads((tmp_path / "out" / "verdict.json").read_text())["rungs"]}
+    loss = next(check for check in rungs["P4"]["checks"] if check["what"] == "float64 loss")
+    assert loss["worst"] > 8 * loss["bound"] / float(loss["bound_from"].split()[0])
