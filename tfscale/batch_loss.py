@@ -52,10 +52,13 @@ def cross_entropy(recipe: "Recipe", logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
-    """-log softmax(logits) of each label, (...) of (..., V). On JAX a label is found by comparison: Keras' own keeps
-    the logits in float32 beside those in bfloat16, on a TPU 2 GiB of decoder-1b's."""
+    """-log softmax(logits) of each label, (...) of (..., V), whatever the logits come from: Keras' own on TensorFlow
+    takes back a softmax that a program ends with. On JAX a label is found by comparison: Keras' own keeps the logits in
+    float32 beside those in bfloat16, on a TPU 2 GiB of decoder-1b's."""
     if on_tensorflow():
-        return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        import tensorflow as tf
+
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.cast(labels, tf.int64), logits=logits)
     there = ops.equal(ops.arange(logits.shape[-1], dtype=labels.dtype), labels[..., None])
     return log_sum_exp(logits) - ops.sum(ops.where(there, logits, ops.zeros_like(logits)), -1)
 

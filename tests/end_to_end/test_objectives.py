@@ -64,3 +64,24 @@ def test_a_step_and_an_evaluation_of_both_rooms_are_of_the_objective(open_room, 
     for one, other in ((loss, lost), (sums["loss"], others["loss"]), (after, then)):
         assert abs(one - other) <= 1e-10 * max(abs(one), 1)
     assert after < sums["loss"]  # what a step minimises
+
+
+@pytest.mark.parametrize("how", ["op", "activation", "layer"])
+def test_a_program_that_ends_with_a_softmax_is_trained_as_one_on_tensorflow_too(how):
+    """Keras' own cross-entropy would take the softmax back, in a graph by its operation and by a mark that Keras
+    leaves: the same program in another framework would train otherwise."""
+    import keras
+    import tensorflow as tf
+
+    from twinscale.tfscale.batch_loss import negative_log_likelihood
+
+    softmax = {"op": keras.ops.softmax, "activation": keras.activations.softmax,
+               "layer": keras.layers.Activation("softmax", dtype="float64")}[how]
+    x, labels = np.random.default_rng(1).normal(size=(ROWS, OUTPUTS)), np.arange(ROWS, dtype=np.int32)
+    found = tf.function(lambda x: negative_log_likelihood(softmax(x), labels))(tf.constant(x))
+
+    def chances(x):
+        return np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+
+    wanted = -np.log(chances(chances(x))[np.arange(ROWS), labels])
+    np.testing.assert_allclose(found, wanted, rtol=64 * EPS["float64"])
